@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/audit"
+)
+
+// Audit appends an entry to the audit record. It is numbered and chained when the transaction ends. detail is encoded
+// as JSON and must hold codes and identifiers only; nil means none.
+func (tx *Tx) Audit(at time.Time, by jpki.Actor, action, subject string, detail any) error {
+	text := ""
+	if detail != nil {
+		b, err := json.Marshal(detail)
+		if err != nil {
+			return fmt.Errorf("encode audit detail: %w", err)
+		}
+		text = string(b)
+	}
+	tx.entries = append(tx.entries, audit.Entry{At: at, Actor: by.String(), Action: action, Subject: subject, Detail: text})
+	return nil
+}
+
+func (tx *Tx) insertAudit(e audit.Entry) error {
+	_, err := tx.exec(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String())
+	if err != nil {
+		return fmt.Errorf("write audit entry: %w", err)
+	}
+	return nil
+}
+
+// AuditHead returns the newest entry's position and hash.
+func (tx *Tx) AuditHead() (audit.Head, error) {
+	var h audit.Head
+	var hash string
+	if err := tx.q.QueryRowContext(tx.ctx, `SELECT audit_seq, audit_hash FROM head WHERE id = 1`).Scan(&h.Seq, &hash); err != nil {
+		return h, fmt.Errorf("read audit head: %w", err)
+	}
+	var err error
+	h.Hash, err = audit.ParseHash(hash)
+	return h, err
+}
+
+// AuditEntries reads the whole record in order, a thousand entries at a time.
+func (s *Store) AuditEntries(ctx context.Context) iter.Seq2[audit.Entry, error] {
+	const page = 1000
+	return func(yield func(audit.Entry, error) bool) {
+		for after := int64(0); ; {
+			entries, err := queryAll(ctx, s.db, scanAudit,
+				`SELECT seq, at, actor, action, subject, detail, prev, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, after, page)
+			if err != nil {
+				yield(audit.Entry{}, err)
+				return
+			}
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+				after = e.Seq
+			}
+			if len(entries) < page {
+				return
+			}
+		}
+	}
+}
+
+func scanAudit(row scanner) (e audit.Entry, err error) {
+	var at int64
+	var prev, hash string
+	if err = row.Scan(&e.Seq, &at, &e.Actor, &e.Action, &e.Subject, &e.Detail, &prev, &hash); err != nil {
+		return e, err
+	}
+	e.At = fromMicros(at)
+	if e.Prev, err = audit.ParseHash(prev); err != nil {
+		return e, &audit.BrokenChainError{Seq: e.Seq, Reason: err.Error()}
+	}
+	if e.Hash, err = audit.ParseHash(hash); err != nil {
+		return e, &audit.BrokenChainError{Seq: e.Seq, Reason: err.Error()}
+	}
+	return e, nil
+}

@@ -1,0 +1,235 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openjpki/jpki"
+)
+
+// A Certificate is an issued certificate with its present status.
+type Certificate struct {
+	ID          jpki.CertID
+	Kind        jpki.Kind
+	Holder      string
+	Token       string
+	Partition   string
+	KeyHash     string // SHA-256 of the subjectPublicKeyInfo, hexadecimal; unique over all certificates
+	DER         []byte
+	NotBefore   time.Time
+	NotAfter    time.Time
+	IssuedAt    time.Time
+	DeliveredAt *time.Time
+	Replaces    *jpki.CertID // the certificate whose place it took
+	Status      jpki.Status
+}
+
+// Live reports whether the certificate is neither revoked nor expired.
+func (c Certificate) Live(now time.Time) bool {
+	return c.Status.State != jpki.Revoked && !now.After(c.NotAfter)
+}
+
+const certificateColumns = `SELECT c.issuer, c.serial, c.kind, c.holder, c.token, s.partition, c.key_hash, c.der, c.not_before, c.not_after, c.issued_at, c.delivered_at,
+	c.replaces_issuer, c.replaces_serial, s.state, s.reason, s.cause, s.since, s.version
+	FROM certificate c JOIN certificate_status s ON s.issuer = c.issuer AND s.serial = c.serial `
+
+// Certificate returns a certificate; [jpki.UnknownCertificate] when there is none.
+func (tx *Tx) Certificate(id jpki.CertID) (Certificate, error) {
+	c, err := scanCertificate(tx.q.QueryRowContext(tx.ctx, certificateColumns+`WHERE c.issuer = $1 AND c.serial = $2`, id.Issuer.String(), id.Serial.Bytes()))
+	return c, notFound(err, jpki.UnknownCertificate, "")
+}
+
+// CertificatesOf returns every certificate a holder ever had, oldest first.
+func (tx *Tx) CertificatesOf(holder string) ([]Certificate, error) {
+	return queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.holder = $1 ORDER BY c.issued_at, c.issuer, c.serial`, holder)
+}
+
+// CertificatesOn returns every certificate a token ever had, oldest first.
+func (tx *Tx) CertificatesOn(token string) ([]Certificate, error) {
+	return queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.token = $1 ORDER BY c.issued_at, c.issuer, c.serial`, token)
+}
+
+// KeyCertified reports whether a certificate for the key exists.
+func (tx *Tx) KeyCertified(keyHash string) (bool, error) {
+	var n int
+	err := tx.q.QueryRowContext(tx.ctx, `SELECT COUNT(*) FROM certificate WHERE key_hash = $1`, keyHash).Scan(&n)
+	return n > 0, err
+}
+
+// AddCertificate records an issued certificate and its first status.
+func (tx *Tx) AddCertificate(c Certificate) error {
+	var issuer, serial any
+	if c.Replaces != nil {
+		issuer, serial = c.Replaces.Issuer.String(), c.Replaces.Serial.Bytes()
+	}
+	_, err := tx.exec(`INSERT INTO certificate (issuer, serial, kind, holder, token, key_hash, der, not_before, not_after, issued_at, replaces_issuer, replaces_serial)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Kind), c.Holder, c.Token, c.KeyHash, c.DER,
+		micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), issuer, serial)
+	if err != nil && tx.d.unique(err) {
+		return jpki.Errorf(jpki.KeyReused, "the key was certified meanwhile")
+	}
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	return tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
+}
+
+// SetDelivered notes when a certificate reached its holder, once.
+func (tx *Tx) SetDelivered(id jpki.CertID, at time.Time) error {
+	_, err := tx.exec(`UPDATE certificate SET delivered_at = $3 WHERE issuer = $1 AND serial = $2 AND delivered_at IS NULL`,
+		id.Issuer.String(), id.Serial.Bytes(), micros(at))
+	return err
+}
+
+func scanCertificate(row scanner) (c Certificate, err error) {
+	var issuer, state, cause string
+	var serial, replacesSerial []byte
+	var notBefore, notAfter, issued, since int64
+	var delivered sql.NullInt64
+	var replaces sql.NullString
+	var reason int
+	err = row.Scan(&issuer, &serial, &c.Kind, &c.Holder, &c.Token, &c.Partition, &c.KeyHash, &c.DER, &notBefore, &notAfter, &issued, &delivered,
+		&replaces, &replacesSerial, &state, &reason, &cause, &since, &c.Status.Version)
+	if err != nil {
+		return c, err
+	}
+	if c.ID, err = certID(issuer, serial); err != nil {
+		return c, err
+	}
+	if replaces.Valid {
+		id, err := certID(replaces.String, replacesSerial)
+		if err != nil {
+			return c, err
+		}
+		c.Replaces = &id
+	}
+	c.NotBefore, c.NotAfter, c.IssuedAt, c.DeliveredAt = fromMicros(notBefore), fromMicros(notAfter), fromMicros(issued), fromOptional(delivered)
+	c.Status.State, c.Status.Reason, c.Status.Cause, c.Status.Since = jpki.State(state), jpki.Reason(reason), jpki.Cause(cause), fromMicros(since)
+	return c, nil
+}
+
+// An Intent is a serial number given out for a signature that is about to be made.
+type Intent struct {
+	ID        jpki.CertID
+	Kind      jpki.Kind
+	Holder    string
+	Token     string
+	Partition string
+	NotAfter  time.Time
+	Actor     string
+	IdemKey   string
+	CreatedAt time.Time
+}
+
+// AddIntent reserves a serial number for ever.
+func (tx *Tx) AddIntent(i Intent) error {
+	_, err := tx.exec(`INSERT INTO intent (issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		i.ID.Issuer.String(), i.ID.Serial.Bytes(), string(i.Kind), i.Holder, i.Token, i.Partition, micros(i.NotAfter), i.Actor, i.IdemKey, micros(i.CreatedAt))
+	if err != nil {
+		return fmt.Errorf("record intent: %w", err)
+	}
+	return nil
+}
+
+// EndIntent closes an open intent. One that somebody else has closed is a [jpki.Conflict].
+func (tx *Tx) EndIntent(id jpki.CertID, issued bool, now time.Time) error {
+	outcome := "abandoned"
+	if issued {
+		outcome = "issued"
+	}
+	n, err := tx.exec(`UPDATE intent SET outcome = $3, ended_at = $4 WHERE issuer = $1 AND serial = $2 AND outcome IS NULL`, id.Issuer.String(), id.Serial.Bytes(), outcome, micros(now))
+	if err != nil {
+		return fmt.Errorf("end intent: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the issuance was ended meanwhile")
+	}
+	return nil
+}
+
+// OpenIntents returns intents begun before a time and not ended, oldest first.
+func (tx *Tx) OpenIntents(before time.Time, limit int) ([]Intent, error) {
+	return queryAll(tx.ctx, tx.q, func(row scanner) (i Intent, err error) {
+		var issuer string
+		var serial []byte
+		var notAfter, created int64
+		if err = row.Scan(&issuer, &serial, &i.Kind, &i.Holder, &i.Token, &i.Partition, &notAfter, &i.Actor, &i.IdemKey, &created); err != nil {
+			return i, err
+		}
+		i.NotAfter, i.CreatedAt = fromMicros(notAfter), fromMicros(created)
+		i.ID, err = certID(issuer, serial)
+		return i, err
+	}, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent WHERE outcome IS NULL AND created_at <= $1 ORDER BY created_at LIMIT $2`,
+		micros(before), limit)
+}
+
+// BeginOnce claims an idempotency key for a request. When the key was used before it returns the stored result
+// instead: done is true. A different request under the same key is [jpki.IdempotencyReused], one that is still being
+// worked on is [jpki.InProgress].
+func (tx *Tx) BeginOnce(actor, key, requestHash string, now time.Time) (result string, done bool, err error) {
+	var hash string
+	var stored sql.NullString
+	err = tx.q.QueryRowContext(tx.ctx, `SELECT request_hash, result FROM idempotency WHERE actor = $1 AND idem_key = $2`, actor, key).Scan(&hash, &stored)
+	switch {
+	case err == nil && hash != requestHash:
+		return "", false, jpki.Errorf(jpki.IdempotencyReused, "")
+	case err == nil && !stored.Valid:
+		return "", false, jpki.Errorf(jpki.InProgress, "")
+	case err == nil:
+		return stored.String, true, nil
+	case !errors.Is(err, sql.ErrNoRows):
+		return "", false, fmt.Errorf("read idempotency key: %w", err)
+	}
+	_, err = tx.exec(`INSERT INTO idempotency (actor, idem_key, request_hash, created_at) VALUES ($1, $2, $3, $4)`, actor, key, requestHash, micros(now))
+	if err != nil && tx.d.unique(err) {
+		return "", false, jpki.Errorf(jpki.InProgress, "")
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("claim idempotency key: %w", err)
+	}
+	return "", false, nil
+}
+
+// EndOnce stores the result that repeated requests under the key shall get.
+func (tx *Tx) EndOnce(actor, key, result string) error {
+	_, err := tx.exec(`UPDATE idempotency SET result = $3 WHERE actor = $1 AND idem_key = $2`, actor, key, result)
+	return err
+}
+
+// ForgetOnce frees an idempotency key whose request came to nothing, so that it can be tried again.
+func (tx *Tx) ForgetOnce(actor, key string) error {
+	_, err := tx.exec(`DELETE FROM idempotency WHERE actor = $1 AND idem_key = $2 AND result IS NULL`, actor, key)
+	return err
+}
+
+// A Generation is one key of one CA, as the database knows it.
+type Generation struct {
+	Issuer      jpki.IssuerID
+	Certificate []byte // DER of the CA certificate
+	Active      bool   // issues new certificates; at most one a CA
+}
+
+// Generations returns all generations in order.
+func (tx *Tx) Generations() ([]Generation, error) {
+	return queryAll(tx.ctx, tx.q, func(row scanner) (g Generation, err error) {
+		var issuer string
+		var active int
+		if err = row.Scan(&issuer, &g.Certificate, &active); err != nil {
+			return g, err
+		}
+		g.Active = active == 1
+		g.Issuer, err = jpki.ParseIssuerID(issuer)
+		return g, err
+	}, `SELECT issuer, certificate, active FROM generation ORDER BY created_at, issuer`)
+}
+
+// AddGeneration records a generation.
+func (tx *Tx) AddGeneration(g Generation, now time.Time) error {
+	_, err := tx.exec(`INSERT INTO generation (issuer, certificate, active, created_at) VALUES ($1, $2, $3, $4)`, g.Issuer.String(), g.Certificate, boolInt(g.Active), micros(now))
+	if err != nil && tx.d.unique(err) {
+		return jpki.Errorf(jpki.Conflict, "generation %s exists", g.Issuer)
+	}
+	return err
+}

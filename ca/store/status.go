@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/openjpki/jpki"
+)
+
+// A StatusReader reads what the public zone may know: serial numbers and their statuses, no persons.
+type StatusReader struct {
+	db *sql.DB
+	d  *dialect
+}
+
+// OpenStatusReader connects to an existing database for reading statuses only.
+func OpenStatusReader(name string) (*StatusReader, error) {
+	d, write, read, err := connect(name, false)
+	if err != nil {
+		return nil, err
+	}
+	if write != read {
+		_ = write.Close()
+	}
+	return &StatusReader{db: read, d: d}, nil
+}
+
+// Close closes the connections.
+func (r *StatusReader) Close() error { return r.db.Close() }
+
+// StatusChanges returns up to limit entries of the status log behind position after, in order and without gaps. It
+// reflects everything committed before the call began.
+func (r *StatusReader) StatusChanges(ctx context.Context, after int64, limit int) ([]jpki.StatusChange, error) {
+	return queryAll(ctx, r.db, scanChange,
+		`SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after FROM status_log WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+}
+
+// Listed returns every certificate of an issuer that is suspended or revoked, in serial order: those of one partition,
+// or all when partition is empty.
+func (r *StatusReader) Listed(ctx context.Context, issuer jpki.IssuerID, partition string) ([]jpki.StatusChange, error) {
+	return queryAll(ctx, r.db, scanChange,
+		`SELECT 0, issuer, serial, state, reason, cause, since, version, partition, not_after FROM certificate_status
+		  WHERE issuer = $1 AND state <> 'good' AND (partition = $2 OR $2 = '') ORDER BY serial`, issuer.String(), partition)
+}
+
+// Partitions returns the CRL partitions in which an issuer has certificates.
+func (r *StatusReader) Partitions(ctx context.Context, issuer jpki.IssuerID) ([]string, error) {
+	return queryAll(ctx, r.db, scanString, `SELECT DISTINCT partition FROM certificate_status WHERE issuer = $1 ORDER BY partition`, issuer.String())
+}
+
+// StatusOf returns one certificate's status; [jpki.UnknownCertificate] when the number was never given out.
+func (r *StatusReader) StatusOf(ctx context.Context, id jpki.CertID) (jpki.StatusChange, error) {
+	return statusOf(ctx, r.db, id, "")
+}
+
+func statusOf(ctx context.Context, q querier, id jpki.CertID, lock string) (jpki.StatusChange, error) {
+	c, err := scanChange(q.QueryRowContext(ctx,
+		`SELECT 0, issuer, serial, state, reason, cause, since, version, partition, not_after FROM certificate_status WHERE issuer = $1 AND serial = $2`+lock,
+		id.Issuer.String(), id.Serial.Bytes()))
+	return c, notFound(err, jpki.UnknownCertificate, "")
+}
+
+// Status returns a certificate's status and locks it until the transaction ends.
+func (tx *Tx) Status(id jpki.CertID) (jpki.StatusChange, error) {
+	lock := tx.d.forUpdate
+	if tx.readOnly {
+		lock = ""
+	}
+	return statusOf(tx.ctx, tx.q, id, lock)
+}
+
+// AddStatus records the first status of a certificate, version 1, and appends it to the status log.
+func (tx *Tx) AddStatus(c jpki.StatusChange) error {
+	c.Status.Version = 1
+	_, err := tx.exec(`INSERT INTO certificate_status (issuer, serial, state, reason, cause, since, version, partition, not_after)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, changeColumns(c)...)
+	if err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	tx.changes = append(tx.changes, c)
+	return nil
+}
+
+// SetStatus replaces a status whose version is still c.Status.Version − 1 and appends the new one to the status log;
+// otherwise somebody else was first: [jpki.Conflict].
+func (tx *Tx) SetStatus(c jpki.StatusChange) error {
+	n, err := tx.exec(`UPDATE certificate_status SET state = $1, reason = $2, cause = $3, since = $4, version = $5
+		WHERE issuer = $6 AND serial = $7 AND version = $8`,
+		string(c.Status.State), int(c.Status.Reason), string(c.Status.Cause), micros(c.Status.Since), c.Status.Version,
+		c.ID.Issuer.String(), c.ID.Serial.Bytes(), c.Status.Version-1)
+	if err != nil {
+		return fmt.Errorf("change status: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the certificate's status changed meanwhile")
+	}
+	tx.changes = append(tx.changes, c)
+	return nil
+}
+
+func (tx *Tx) insertStatusChange(c jpki.StatusChange) error {
+	_, err := tx.exec(`INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, append(changeColumns(c), c.Seq)...)
+	if err != nil {
+		return fmt.Errorf("append to status log: %w", err)
+	}
+	return nil
+}
+
+func changeColumns(c jpki.StatusChange) []any {
+	return []any{c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Status.State), int(c.Status.Reason), string(c.Status.Cause),
+		micros(c.Status.Since), c.Status.Version, c.Partition, micros(c.NotAfter)}
+}
+
+func scanChange(row scanner) (c jpki.StatusChange, err error) {
+	var issuer, state, cause string
+	var serial []byte
+	var reason int
+	var since, notAfter int64
+	if err = row.Scan(&c.Seq, &issuer, &serial, &state, &reason, &cause, &since, &c.Status.Version, &c.Partition, &notAfter); err != nil {
+		return c, err
+	}
+	if c.ID, err = certID(issuer, serial); err != nil {
+		return c, err
+	}
+	c.Status.State, c.Status.Reason, c.Status.Cause = jpki.State(state), jpki.Reason(reason), jpki.Cause(cause)
+	c.Status.Since, c.NotAfter = fromMicros(since), fromMicros(notAfter)
+	return c, nil
+}
+
+func certID(issuer string, serial []byte) (id jpki.CertID, err error) {
+	if id.Issuer, err = jpki.ParseIssuerID(issuer); err != nil {
+		return id, err
+	}
+	id.Serial, err = jpki.SerialFromBytes(serial)
+	return id, err
+}
+
+func scanString(row scanner) (s string, err error) { return s, row.Scan(&s) }

@@ -1,0 +1,70 @@
+// Package storetest gives tests of other packages real databases.
+//
+// [OnBoth] runs a test on a fresh SQLite and on a fresh PostgreSQL database. It is for tests only; the import test keeps
+// it out of programs. The PostgreSQL server is the one that JPKI_TEST_POSTGRES names (deploy/test/with-postgres.sh).
+package storetest
+
+import (
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
+
+	"github.com/openjpki/jpki/ca/store"
+)
+
+// OnBoth runs f on SQLite and on PostgreSQL, each time on a fresh database.
+func OnBoth(t *testing.T, f func(t *testing.T, s *store.Store)) {
+	t.Run("sqlite", func(t *testing.T) { f(t, Create(t, "sqlite:"+filepath.Join(t.TempDir(), "ca db.sqlite"))) })
+	t.Run("postgres", func(t *testing.T) { f(t, Create(t, Postgres(t))) })
+}
+
+// Create makes a database and closes it when the test ends.
+func Create(t *testing.T, name string) *store.Store {
+	t.Helper()
+	s, err := store.Create(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// Postgres makes an empty PostgreSQL database, dropped when the test ends, and returns its URL. Without a server the test
+// is skipped, or fails where JPKI_TEST_REQUIRE is 1.
+func Postgres(t *testing.T) string {
+	t.Helper()
+	server := os.Getenv("JPKI_TEST_POSTGRES")
+	if server == "" {
+		if os.Getenv("JPKI_TEST_REQUIRE") == "1" {
+			t.Fatal("JPKI_TEST_POSTGRES is not set")
+		}
+		t.Skip("JPKI_TEST_POSTGRES is not set; deploy/test/with-postgres.sh sets it")
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("t%d", rand.Uint64())
+	run(t, server, "CREATE DATABASE "+name)
+	t.Cleanup(func() { run(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
+	u.Path = "/" + name
+	return u.String()
+}
+
+func run(t *testing.T, server, statement string) {
+	t.Helper()
+	db, err := sql.Open("pgx", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
