@@ -1,0 +1,187 @@
+// Package ca decides what happens to certificates and makes it so.
+//
+// An [Authority] owns the commands: Issue, Renew, Deliver, Suspend, Resume, Revoke and ApplyResidentEvent. The law is in
+// tables: transitions (lifecycle.go), causes and what register events do (rules.go), validity (validity.go) and the
+// contents of certificates (a [Profile]). It knows no HTTP, no cache and no responder: consequences follow the status log.
+// It follows RFC 5280 and the Act on JPKI as docs/glossary.md cites it. An Authority is safe for concurrent use, also by
+// several processes on one database; a command that returned an error has changed nothing.
+// Start at New, then read issue.go from top to bottom.
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/store"
+)
+
+// An Issuer is one generation of one CA with the use of its key.
+type Issuer struct {
+	ID          jpki.IssuerID
+	Certificate *x509.Certificate
+	Signer      crypto.Signer
+	algorithm   algorithm
+}
+
+// Config is what an [Authority] needs. Every field is required unless it says otherwise.
+type Config struct {
+	Store     *store.Store
+	Profile   *Profile
+	Issuers   []Issuer // one for each CA: the generation that issues
+	StatusURL string   // where OCSP and CRLs are served, without a final slash; goes into certificates
+	Now       func() time.Time
+	Rand      io.Reader // for serial numbers and identifiers
+	Log       *slog.Logger
+
+	HoldRelease []jpki.Kind // kinds whose suspension may end well; default: phone authentication certificates only
+}
+
+// An Authority is the certification authority. See the package comment.
+type Authority struct {
+	store       *store.Store
+	profile     *Profile
+	issuers     map[jpki.CA]*Issuer
+	statusURL   string
+	now         func() time.Time
+	rand        io.Reader
+	log         *slog.Logger
+	transitions []transition
+}
+
+// New checks the configuration and returns the authority. It signs nothing and reads nothing yet.
+func New(c Config) (*Authority, error) {
+	for name, missing := range map[string]bool{"Store": c.Store == nil, "Profile": c.Profile == nil, "StatusURL": c.StatusURL == "", "Now": c.Now == nil, "Rand": c.Rand == nil, "Log": c.Log == nil} {
+		if missing {
+			return nil, fmt.Errorf("ca: Config.%s is required", name)
+		}
+	}
+	a := &Authority{store: c.Store, profile: c.Profile, issuers: map[jpki.CA]*Issuer{}, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log}
+	for _, i := range c.Issuers {
+		if err := i.check(c.Profile); err != nil {
+			return nil, fmt.Errorf("ca: issuer %s: %w", i.ID, err)
+		}
+		if a.issuers[i.ID.CA] != nil {
+			return nil, fmt.Errorf("ca: two issuing generations of the %s CA", i.ID.CA)
+		}
+		a.issuers[i.ID.CA] = &i
+	}
+	for _, ca := range jpki.CAs {
+		if a.issuers[ca] == nil {
+			return nil, fmt.Errorf("ca: no issuer for the %s CA", ca)
+		}
+	}
+	release := c.HoldRelease
+	if release == nil {
+		release = []jpki.Kind{jpki.PhoneAuth}
+	}
+	a.transitions = transitionsWith(release)
+	return a, nil
+}
+
+// check reports why i cannot issue under p, and completes it.
+func (i *Issuer) check(p *Profile) (err error) {
+	if i.Certificate == nil || i.Signer == nil {
+		return errors.New("certificate and signer are required")
+	}
+	if i.algorithm, err = algorithmOf(i.Signer.Public()); err != nil {
+		return err
+	}
+	if k, ok := i.Certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(i.Signer.Public()) {
+		return errors.New("the signer holds another key than the certificate")
+	}
+	if !i.Certificate.IsCA || i.Certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return errors.New("the certificate is not a CA's")
+	}
+	a := p.Authorities[i.ID.CA]
+	if a == nil || string(i.Certificate.RawSubject) != string(encodeName(a.Subject)) {
+		return errors.New("the certificate does not have the profile's name")
+	}
+	if id := keyIdentifier(i.Certificate.RawSubjectPublicKeyInfo); string(id[:]) != string(i.Certificate.SubjectKeyId) {
+		return errors.New("the certificate's subjectKeyIdentifier is not the SHA-1 of its key")
+	}
+	return nil
+}
+
+// Profile returns the profile in force.
+func (a *Authority) Profile() *Profile { return a.profile }
+
+// IssuerCertificate returns the certificate of the generation that issues for a CA.
+func (a *Authority) IssuerCertificate(ca jpki.CA) *x509.Certificate { return a.issuers[ca].Certificate }
+
+// OCSPURL is what authorityInfoAccess says.
+func (a *Authority) OCSPURL() string { return a.statusURL + "/ocsp" }
+
+// CRLURL returns where a partition's CRL is served: what cRLDistributionPoints says and the CRL repeats.
+func CRLURL(statusURL string, issuer jpki.IssuerID, partition string) string {
+	return statusURL + "/crl/" + issuer.String() + "/" + partition + ".crl"
+}
+
+// CRLName returns the directory name of a partition's distribution point, DER; false for a partition that is no
+// municipality of the profile.
+func (p *Profile) CRLName(ca jpki.CA, partition string) ([]byte, bool) {
+	m, ok := p.municipality(partition)
+	if !ok {
+		return nil, false
+	}
+	return encodeName(fill(p.Authorities[ca].CRLName, m, "")), true
+}
+
+// once runs a command that is a single transaction at most once under an idempotency key and returns what it returned
+// the first time. The result must hold no personal data: it is stored.
+func once[T any](ctx context.Context, a *Authority, by jpki.Actor, key, action string, request any, f func(tx *store.Tx, now time.Time) (T, error)) (T, error) {
+	var result T
+	hash, err := requestHash(action, request)
+	if err != nil {
+		return result, err
+	}
+	now := a.now()
+	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		stored, done, err := tx.BeginOnce(by.String(), key, hash, now)
+		if err != nil {
+			return err
+		}
+		if done {
+			return json.Unmarshal([]byte(stored), &result)
+		}
+		if result, err = f(tx, now); err != nil {
+			return err
+		}
+		return endOnce(tx, by, key, result)
+	})
+	return result, err
+}
+
+func endOnce(tx *store.Tx, by jpki.Actor, key string, result any) error {
+	text, err := json.Marshal(result)
+	if err != nil {
+		return fmt.Errorf("encode result: %w", err)
+	}
+	return tx.EndOnce(by.String(), key, string(text))
+}
+
+func requestHash(action string, request any) (string, error) {
+	text, err := json.Marshal(request)
+	if err != nil {
+		return "", fmt.Errorf("encode request: %w", err)
+	}
+	sum := sha256.Sum256(append([]byte(action+"\n"), text...))
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// mayActFor checks an actor's municipality against a holder's.
+func mayActFor(by jpki.Actor, h store.Holder) error {
+	if by.Role == jpki.Counter && by.Municipality != h.Municipality {
+		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)
+	}
+	return nil
+}

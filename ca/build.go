@@ -1,0 +1,317 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // key identifiers are SHA-1 by RFC 5280 §4.2.1.2; nothing's security rests on it
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/openjpki/jpki"
+)
+
+var (
+	nameTypes = map[string]asn1.ObjectIdentifier{
+		"C": {2, 5, 4, 6}, "O": {2, 5, 4, 10}, "OU": {2, 5, 4, 11}, "L": {2, 5, 4, 7}, "CN": {2, 5, 4, 3},
+	}
+	keyUsageBits = map[string]int{"digitalSignature": 0, "nonRepudiation": 1, "keyCertSign": 5, "cRLSign": 6}
+
+	// extensions says under which identifier and how each extension that a profile may name is encoded.
+	extensions = map[string]struct {
+		oid   asn1.ObjectIdentifier
+		value func(*subject, *cryptobyte.Builder)
+	}{
+		"keyUsage":               {asn1.ObjectIdentifier{2, 5, 29, 15}, func(s *subject, b *cryptobyte.Builder) { addKeyUsage(b, s.kind.KeyUsage) }},
+		"extKeyUsage":            {asn1.ObjectIdentifier{2, 5, 29, 37}, (*subject).addClientAuth},
+		"subjectAltName":         {asn1.ObjectIdentifier{2, 5, 29, 17}, (*subject).addAttributes},
+		"certificatePolicies":    {asn1.ObjectIdentifier{2, 5, 29, 32}, (*subject).addPolicy},
+		"issuerAltName":          {asn1.ObjectIdentifier{2, 5, 29, 18}, func(s *subject, b *cryptobyte.Builder) { addDirectoryNames(b, s.authority.AltName) }},
+		"cRLDistributionPoints":  {asn1.ObjectIdentifier{2, 5, 29, 31}, (*subject).addDistributionPoint},
+		"authorityInfoAccess":    {asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}, (*subject).addOCSP},
+		"authorityKeyIdentifier": {asn1.ObjectIdentifier{2, 5, 29, 35}, (*subject).addAuthorityKey},
+		"subjectKeyIdentifier":   {asn1.ObjectIdentifier{2, 5, 29, 14}, func(s *subject, b *cryptobyte.Builder) { id := keyIdentifier(s.spki); b.AddASN1OctetString(id[:]) }},
+	}
+
+	oidClientAuth = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
+	oidCPS        = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 2, 1}
+	oidOCSP       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
+
+	oidRSASHA256   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
+	oidECDSASHA256 = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
+	oidECDSASHA384 = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}
+)
+
+// A subject is everything that goes into one end-entity certificate.
+type subject struct {
+	profile      *Profile
+	authority    *AuthorityProfile
+	kind         *KindProfile
+	issuer       *Issuer
+	serial       jpki.Serial
+	id           string // common name
+	municipality Municipality
+	attributes   jpki.Attributes
+	spki         []byte // subjectPublicKeyInfo, DER
+	notBefore    time.Time
+	notAfter     time.Time
+	ocspURL      string
+	crlURL       string
+}
+
+// tbs encodes the TBSCertificate of RFC 5280 §4.1, extensions in the profile's order.
+func (s *subject) tbs() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) })
+		b.AddASN1BigInt(s.serial.Big())
+		s.issuer.algorithm.add(b)
+		b.AddBytes(s.issuer.Certificate.RawSubject)
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { addTime(b, s.notBefore); addTime(b, s.notAfter) })
+		addName(b, fill(s.kind.Subject, s.municipality, s.id))
+		b.AddBytes(s.spki)
+		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				for _, name := range s.kind.Extensions {
+					name, critical := strings.CutSuffix(name, "!")
+					e := extensions[name]
+					addExtension(b, e.oid, critical, func(b *cryptobyte.Builder) { e.value(s, b) })
+				}
+			})
+		})
+	})
+	return b.Bytes()
+}
+
+func (s *subject) addClientAuth(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidClientAuth) })
+}
+
+// addAttributes writes one otherName an attribute: [0] { type-id, value [0] EXPLICIT UTF8String }.
+func (s *subject) addAttributes(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, a := range s.profile.Attributes {
+			oid, _ := parseOID(a.Type)
+			value, _ := attributeValue(s.attributes, a.Field)
+			b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+				b.AddASN1ObjectIdentifier(oid)
+				b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+					b.AddASN1(cbasn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(value)) })
+				})
+			})
+		}
+	})
+}
+
+func (s *subject) addPolicy(b *cryptobyte.Builder) {
+	oid, _ := parseOID(s.kind.Policy)
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oid)
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1ObjectIdentifier(oidCPS)
+					b.AddASN1(cbasn1.IA5String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(s.profile.CPS)) })
+				})
+			})
+		})
+	})
+}
+
+// addDistributionPoint writes one point whose full name says where the partition's CRL is, by HTTP and in the directory.
+// The URI comes first: some readers, Go's among them, look no further than the first name of another form.
+func (s *subject) addDistributionPoint(b *cryptobyte.Builder) {
+	context := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(context(0), func(b *cryptobyte.Builder) {
+				b.AddASN1(context(0), func(b *cryptobyte.Builder) {
+					b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(s.crlURL)) })
+					b.AddASN1(context(4), func(b *cryptobyte.Builder) { addName(b, fill(s.authority.CRLName, s.municipality, "")) })
+				})
+			})
+		})
+	})
+}
+
+func (s *subject) addOCSP(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oidOCSP)
+			b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(s.ocspURL)) })
+		})
+	})
+}
+
+// addAuthorityKey writes key identifier, issuer name and serial number of the CA certificate: the name alone would not
+// tell one generation from another.
+func (s *subject) addAuthorityKey(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(s.issuer.Certificate.SubjectKeyId) })
+		b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.Tag(4).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(s.issuer.Certificate.RawIssuer) })
+		})
+		b.AddASN1(cbasn1.Tag(2).ContextSpecific(), func(b *cryptobyte.Builder) {
+			serial := s.issuer.Certificate.SerialNumber.Bytes()
+			if serial[0]&0x80 != 0 {
+				b.AddUint8(0)
+			}
+			b.AddBytes(serial)
+		})
+	})
+}
+
+func addExtension(b *cryptobyte.Builder, oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oid)
+		if critical {
+			b.AddASN1Boolean(true)
+		}
+		b.AddASN1(cbasn1.OCTET_STRING, value)
+	})
+}
+
+func addKeyUsage(b *cryptobyte.Builder, usages []string) {
+	var bits byte
+	for _, u := range usages {
+		bits |= 0x80 >> keyUsageBits[u]
+	}
+	unused := byte(0)
+	for bits>>unused&1 == 0 && unused < 7 {
+		unused++
+	}
+	b.AddASN1(cbasn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes([]byte{unused, bits}) })
+}
+
+func addDirectoryNames(b *cryptobyte.Builder, name []string) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.Tag(4).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addName(b, name) })
+	})
+}
+
+// addName writes a name, one attribute an RDN: the country as PrintableString, everything else as UTF8String.
+func addName(b *cryptobyte.Builder, name []string) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, rdn := range name {
+			typ, value, _ := strings.Cut(rdn, "=")
+			b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
+				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1ObjectIdentifier(nameTypes[typ])
+					tag := cbasn1.UTF8String
+					if typ == "C" {
+						tag = cbasn1.PrintableString
+					}
+					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(value)) })
+				})
+			})
+		}
+	})
+}
+
+// fill replaces the places of a name that vary.
+func fill(name []string, m Municipality, id string) []string {
+	r := strings.NewReplacer("{prefecture}", m.Prefecture, "{municipality}", m.Municipality, "{id}", id)
+	out := make([]string, len(name))
+	for i, rdn := range name {
+		out[i] = r.Replace(rdn)
+	}
+	return out
+}
+
+// encodeName returns a name as DER.
+func encodeName(name []string) []byte {
+	var b cryptobyte.Builder
+	addName(&b, name)
+	return b.BytesOrPanic() // cannot fail: lengths are bounded and nothing nested can err
+}
+
+// addTime writes UTCTime until 2049 and GeneralizedTime after (RFC 5280 §4.1.2.5).
+func addTime(b *cryptobyte.Builder, t time.Time) {
+	t = t.UTC()
+	if t.Year() >= 2050 {
+		b.AddASN1GeneralizedTime(t)
+	} else {
+		b.AddASN1UTCTime(t)
+	}
+}
+
+// keyIdentifier is the SHA-1 of the key's bit string (RFC 5280 §4.2.1.2 method 1).
+func keyIdentifier(spki []byte) jpki.KeyID {
+	var info struct {
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return jpki.KeyID{}
+	}
+	return sha1.Sum(info.Key.Bytes) //nolint:gosec // see the import
+}
+
+// An algorithm is how a key signs certificates.
+type algorithm struct {
+	oid  asn1.ObjectIdentifier
+	null bool // parameters NULL, as RSA wants; absent otherwise
+	hash crypto.Hash
+}
+
+func (a algorithm) add(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(a.oid)
+		if a.null {
+			b.AddASN1NULL()
+		}
+	})
+}
+
+func algorithmOf(key crypto.PublicKey) (algorithm, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return algorithm{oidRSASHA256, true, crypto.SHA256}, nil
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return algorithm{oidECDSASHA256, false, crypto.SHA256}, nil
+		case elliptic.P384():
+			return algorithm{oidECDSASHA384, false, crypto.SHA384}, nil
+		}
+	}
+	return algorithm{}, fmt.Errorf("no signature algorithm for a key of type %T", key)
+}
+
+// sign signs a TBSCertificate and returns the certificate. What comes back from the signer is checked with a second
+// implementation before anyone sees it: a faulty signature can reveal the key.
+func (i *Issuer) sign(tbs []byte) (*x509.Certificate, error) {
+	h := i.algorithm.hash.New()
+	h.Write(tbs)
+	signature, err := i.Signer.Sign(rand.Reader, h.Sum(nil), i.algorithm.hash)
+	if err != nil {
+		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, err), "the signing key does not answer")
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		i.algorithm.add(b)
+		b.AddASN1BitString(signature)
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read back certificate: %w", err)
+	}
+	if err := i.Certificate.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+		return nil, errors.New("the signer returned a wrong signature")
+	}
+	return cert, nil
+}

@@ -1,0 +1,479 @@
+package ca
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/store"
+)
+
+// An IssueRequest asks for one or two certificates for keys made on one token.
+type IssueRequest struct {
+	IdempotencyKey string         `json:"-"` // a repeated request gets the same certificates
+	Holder         string         `json:"holder"`
+	Token          string         `json:"token"`
+	Requests       []KeyRequest   `json:"requests"`         // one a kind, at most two
+	Parent         *jpki.CertID   `json:"parent,omitempty"` // of a phone: the card signature certificate that asks for it
+	TokenType      jpki.TokenType `json:"-"`                // follows from the kinds
+}
+
+// A KeyRequest is a certification request for one kind of certificate, signed by the key that is to be certified.
+type KeyRequest struct {
+	Kind    jpki.Kind `json:"kind"`
+	Request []byte    `json:"request"` // PKCS #10, DER
+}
+
+// Issued is a certificate as it is handed to the station.
+type Issued struct {
+	ID          jpki.CertID
+	Kind        jpki.Kind
+	Certificate []byte // DER
+	Issuer      []byte // DER of the CA certificate
+	NotAfter    time.Time
+	Replaces    *jpki.CertID
+}
+
+// signingTime bounds what happens between the two transactions, whatever the caller's patience.
+const signingTime = 30 * time.Second
+
+// Issue certifies keys of a token that has no certificate of that kind in force. A new card takes the place of the
+// holder's former card, a new phone that of the former phone: their certificates end with [jpki.TokenReplaced].
+//
+// The problems it reports: Malformed, TooLarge, BadRequestProof, WeakKey, KeyReused, UnknownHolder, WrongMunicipality,
+// NotEligible, AlreadyCertified, NoValidityLeft, IdempotencyReused, InProgress, Conflict, Unavailable.
+func (a *Authority) Issue(ctx context.Context, by jpki.Actor, req IssueRequest) ([]Issued, error) {
+	return a.issue(ctx, by, req, false)
+}
+
+// Renew certifies new keys on a token whose certificates end within three months and supersedes those at once. Besides
+// the problems of [Authority.Issue] it reports NotRenewable, and never AlreadyCertified.
+func (a *Authority) Renew(ctx context.Context, by jpki.Actor, req IssueRequest) ([]Issued, error) {
+	return a.issue(ctx, by, req, true)
+}
+
+// issue is both commands. Steps:
+//  1. check the requests: form, proof of possession, keys
+//  2. transaction 1: claim the idempotency key, check the rules, reserve serial numbers, record the intents
+//  3. build the certificates, unsigned
+//  4. sign; no transaction is open here
+//  5. transaction 2: check the rules again, record certificates, statuses, audit, what they replace, and the answer
+//
+// A crash leaves nothing, or intents that [Authority.Reconcile] ends; a signature without a status row cannot remain.
+func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, renew bool) ([]Issued, error) {
+	// 1.
+	keys, err := checkIssueRequest(&req)
+	if err != nil {
+		return nil, err
+	}
+	if by.Role != jpki.Counter && by.Role != jpki.Holder {
+		return nil, jpki.Errorf(jpki.Forbidden, "a %s may not ask for certificates", by.Role)
+	}
+	action := "issue"
+	if renew {
+		action = "renew"
+	}
+	hash, err := requestHash(action, req)
+	if err != nil {
+		return nil, err
+	}
+	now := a.now().UTC()
+
+	// 2.
+	var plan *issuePlan
+	var repeated []jpki.CertID
+	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		repeated, plan = nil, nil
+		stored, done, err := tx.BeginOnce(by.String(), req.IdempotencyKey, hash, now)
+		if err != nil {
+			return err
+		}
+		if done {
+			return json.Unmarshal([]byte(stored), &repeated)
+		}
+		if plan, err = a.plan(tx, by, req, keys, renew, now); err != nil {
+			return err
+		}
+		if plan.newToken {
+			if err := tx.AddToken(plan.token, now); err != nil {
+				return err
+			}
+		}
+		for i := range plan.certificates {
+			if err := a.reserve(tx, by, req.IdempotencyKey, plan, &plan.certificates[i], now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if plan == nil {
+		return a.issued(ctx, repeated)
+	}
+	// From here on the caller hanging up must not leave half an issuance.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signingTime)
+	defer cancel()
+	issued, err := a.signAndRecord(ctx, by, req, plan, keys, renew, now)
+	if err != nil {
+		if e := a.abandon(ctx, plan.intents, now); e != nil && !errors.Is(e, jpki.Conflict) {
+			a.log.ErrorContext(ctx, "issuance left open", "error", e, "request_id", jpki.RequestID(ctx))
+		}
+		return nil, err
+	}
+	return issued, nil
+}
+
+// signAndRecord does steps 3 to 5.
+func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueRequest, plan *issuePlan, keys []publicKey, renew bool, now time.Time) ([]Issued, error) {
+	for i := range plan.certificates {
+		c := &plan.certificates[i]
+		issuer := a.issuers[c.Kind.CA()]
+		// 3.
+		subject, err := a.subject(plan, c, keys[i])
+		if err != nil {
+			return nil, err
+		}
+		tbs, err := subject.tbs()
+		if err != nil {
+			return nil, fmt.Errorf("build certificate: %w", err)
+		}
+		// 4.
+		cert, err := issuer.sign(tbs)
+		if err != nil {
+			return nil, err
+		}
+		c.DER = cert.Raw
+	}
+	// 5.
+	err := a.store.Update(ctx, func(tx *store.Tx) error {
+		again, err := a.plan(tx, by, req, keys, renew, now)
+		if err != nil {
+			return err
+		}
+		if again.holder.Version != plan.holder.Version {
+			return jpki.Errorf(jpki.Conflict, "the register entry changed while the certificate was made")
+		}
+		if len(again.ends) > 0 {
+			if _, err := a.applyAll(tx, by, again.ends, revoke, again.endCause, now); err != nil {
+				return err
+			}
+		}
+		ids := make([]jpki.CertID, len(plan.certificates))
+		for i, c := range plan.certificates {
+			if err := tx.EndIntent(c.ID, true, now); err != nil {
+				return err
+			}
+			if err := tx.AddCertificate(c); err != nil {
+				return err
+			}
+			c.Status.Version = 1
+			if err := tx.Audit(now, by, "issue", c.ID.String(), statusDetail(c.Kind, c.Status)); err != nil {
+				return err
+			}
+			ids[i] = c.ID
+		}
+		return endOnce(tx, by, req.IdempotencyKey, ids)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Issued, len(plan.certificates))
+	for i, c := range plan.certificates {
+		out[i] = a.handOut(c)
+	}
+	return out, nil
+}
+
+// An issuePlan is what the rules make of a request.
+type issuePlan struct {
+	holder       store.Holder
+	place        Municipality
+	token        store.Token
+	newToken     bool
+	certificates []store.Certificate // without serial and DER, in the order of the requests
+	ends         []store.Certificate // certificates whose place the new ones take
+	endCause     jpki.Cause
+	intents      []store.Intent
+}
+
+// plan checks a request against the register, the token and the certificates in force.
+func (a *Authority) plan(tx *store.Tx, by jpki.Actor, req IssueRequest, keys []publicKey, renew bool, now time.Time) (*issuePlan, error) {
+	p := &issuePlan{}
+	var err error
+	if p.holder, err = tx.Holder(req.Holder); err != nil {
+		return nil, err
+	}
+	if err := mayActFor(by, p.holder); err != nil {
+		return nil, err
+	}
+	var ok bool
+	if p.place, ok = a.profile.municipality(p.holder.Municipality); !ok {
+		return nil, fmt.Errorf("municipality %s is not in the profile", p.holder.Municipality)
+	}
+	for i, r := range req.Requests {
+		if err := checkEligible(p.holder, r.Kind, now); err != nil {
+			return nil, err
+		}
+		if used, err := tx.KeyCertified(keys[i].hash); err != nil {
+			return nil, err
+		} else if used {
+			return nil, jpki.Errorf(jpki.KeyReused, "the key of the %s request", r.Kind)
+		}
+	}
+	if err := a.planToken(tx, p, req, renew, now); err != nil {
+		return nil, err
+	}
+	all, err := tx.CertificatesOf(p.holder.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.planEnds(all, req, renew, now); err != nil {
+		return nil, err
+	}
+	return p, a.planValidity(p, all, req, keys, renew, now)
+}
+
+// planToken finds the token, or what is to be recorded of a new one.
+func (a *Authority) planToken(tx *store.Tx, p *issuePlan, req IssueRequest, renew bool, now time.Time) (err error) {
+	p.token, err = tx.Token(req.Token)
+	switch {
+	case err == nil && p.token.Holder != p.holder.ID:
+		return jpki.Errorf(jpki.Forbidden, "the token is another holder's")
+	case err == nil && p.token.Type != req.TokenType:
+		return jpki.Errorf(jpki.Malformed, "the token is a %s", p.token.Type)
+	case err == nil:
+		return nil
+	case !errors.Is(err, jpki.UnknownToken) || renew:
+		return err
+	}
+	p.newToken = true
+	p.token = store.Token{ID: req.Token, Type: req.TokenType, Holder: p.holder.ID, ValidUntil: cardEnd(p.holder.Attributes.BirthDate, now)}
+	if req.TokenType == jpki.Card {
+		return nil
+	}
+	if req.Parent == nil {
+		return jpki.Errorf(jpki.Malformed, "a phone needs the card signature certificate that asks for it")
+	}
+	parent, err := tx.Certificate(*req.Parent)
+	if err != nil {
+		return err
+	}
+	if parent.Holder != p.holder.ID || parent.Kind != jpki.CardSign || parent.Status.State != jpki.Good || !parent.Live(now) {
+		return jpki.Errorf(jpki.Forbidden, "the parent is not the holder's card signature certificate in force")
+	}
+	p.token.Parent, p.token.ValidUntil = req.Parent, parent.NotAfter
+	return nil
+}
+
+// planEnds decides which certificates end because of the new ones.
+func (p *issuePlan) planEnds(all []store.Certificate, req IssueRequest, renew bool, now time.Time) error {
+	p.endCause = jpki.TokenReplaced
+	if renew {
+		p.endCause = jpki.Renewed
+	}
+	for _, r := range req.Requests {
+		i := slices.IndexFunc(all, func(c store.Certificate) bool { return c.Token == p.token.ID && c.Kind == r.Kind && c.Live(now) })
+		switch {
+		case !renew && i >= 0:
+			return jpki.Errorf(jpki.AlreadyCertified, "%s %s is %s", r.Kind, all[i].ID, all[i].Status.State)
+		case renew && i < 0:
+			return jpki.Errorf(jpki.NotRenewable, "the token has no %s certificate in force", r.Kind)
+		case renew && all[i].Status.State != jpki.Good:
+			return jpki.Errorf(jpki.NotRenewable, "%s %s is %s", r.Kind, all[i].ID, all[i].Status.State)
+		case renew && !renewable(all[i].NotAfter, now):
+			return jpki.Errorf(jpki.NotRenewable, "%s %s can be renewed in the last %d months before %s", r.Kind, all[i].ID, renewalMonths, all[i].NotAfter.In(jpki.JST).Format(time.DateOnly))
+		case renew:
+			p.ends = append(p.ends, all[i])
+		}
+	}
+	if renew {
+		return nil
+	}
+	for _, c := range all {
+		if c.Kind.Token() == p.token.Type && c.Token != p.token.ID && c.Live(now) {
+			p.ends = append(p.ends, c)
+		}
+	}
+	return nil
+}
+
+// planValidity fills in the certificates. A signature certificate never outlives the authentication certificate beside it.
+func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req IssueRequest, keys []publicKey, renew bool, now time.Time) error {
+	end := func(k jpki.Kind, caps ...time.Time) time.Time {
+		caps = append(caps, p.token.ValidUntil, a.issuers[k.CA()].Certificate.NotAfter)
+		if p.holder.StayUntil != nil {
+			caps = append(caps, *p.holder.StayUntil)
+		}
+		if p.token.Type == jpki.Phone {
+			return slices.MinFunc(caps, time.Time.Compare)
+		}
+		return notAfter(p.holder.Attributes.BirthDate, now, renew, caps...)
+	}
+	ends := map[jpki.Kind]time.Time{}
+	for _, r := range req.Requests {
+		ends[r.Kind] = end(r.Kind)
+	}
+	if sign, asked := ends[jpki.CardSign]; asked {
+		auth, asked := ends[jpki.CardAuth]
+		for _, c := range all {
+			if !asked && c.Token == p.token.ID && c.Kind == jpki.CardAuth && c.Live(now) {
+				auth = c.NotAfter
+			}
+		}
+		if !auth.IsZero() && auth.Before(sign) {
+			ends[jpki.CardSign] = auth
+		}
+	}
+	start := now.Truncate(time.Second)
+	for i, r := range req.Requests {
+		if !ends[r.Kind].After(now) {
+			return jpki.Errorf(jpki.NoValidityLeft, "%s would end %s", r.Kind, ends[r.Kind].In(jpki.JST).Format(time.DateTime))
+		}
+		c := store.Certificate{
+			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: keys[i].hash,
+			NotBefore: start, NotAfter: ends[r.Kind].Truncate(time.Second), IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
+		}
+		c.Replaces = lineageEnd(all, r.Kind)
+		p.certificates = append(p.certificates, c)
+	}
+	return nil
+}
+
+// lineageEnd returns the certificate of a kind that no other has replaced yet; nil for somebody who had none.
+func lineageEnd(all []store.Certificate, k jpki.Kind) *jpki.CertID {
+	replaced := map[jpki.CertID]bool{}
+	for _, c := range all {
+		if c.Replaces != nil {
+			replaced[*c.Replaces] = true
+		}
+	}
+	for _, c := range all {
+		if c.Kind == k && !replaced[c.ID] {
+			return &c.ID
+		}
+	}
+	return nil
+}
+
+// reserve gives a planned certificate its serial number and writes down that it is about to be signed.
+func (a *Authority) reserve(tx *store.Tx, by jpki.Actor, key string, p *issuePlan, c *store.Certificate, now time.Time) error {
+	serial, err := jpki.NewSerial(a.rand)
+	if err != nil {
+		return err
+	}
+	c.ID = jpki.CertID{Issuer: a.issuers[c.Kind.CA()].ID, Serial: serial}
+	i := store.Intent{ID: c.ID, Kind: c.Kind, Holder: c.Holder, Token: c.Token, Partition: c.Partition, NotAfter: c.NotAfter, Actor: by.String(), IdemKey: key, CreatedAt: now}
+	p.intents = append(p.intents, i)
+	if err := tx.AddIntent(i); err != nil {
+		return err
+	}
+	return tx.Audit(now, by, "issue.intent", c.ID.String(), map[string]any{"kind": c.Kind, "holder": c.Holder, "token": c.Token})
+}
+
+// subject gathers what goes into a planned certificate.
+func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey) (*subject, error) {
+	name, err := a.commonName(c.Kind, p.place)
+	if err != nil {
+		return nil, err
+	}
+	issuer := a.issuers[c.Kind.CA()]
+	return &subject{
+		profile: a.profile, authority: a.profile.Authorities[c.Kind.CA()], kind: a.profile.Kinds[c.Kind], issuer: issuer,
+		serial: c.ID.Serial, id: name, municipality: p.place, attributes: p.holder.Attributes,
+		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, ocspURL: a.OCSPURL(), crlURL: CRLURL(a.statusURL, issuer.ID, c.Partition),
+	}, nil
+}
+
+// commonName draws an identifier that is no name: letters, then for a signature certificate the municipality's code.
+func (a *Authority) commonName(k jpki.Kind, place Municipality) (string, error) {
+	b := make([]byte, 20)
+	if _, err := io.ReadFull(a.rand, b); err != nil {
+		return "", fmt.Errorf("draw common name: %w", err)
+	}
+	for i := range b {
+		b[i] = 'A' + b[i]%26
+	}
+	if k.CA() == jpki.SignCA {
+		return string(b[:14]) + place.Code + "001A", nil
+	}
+	return string(b) + "001B", nil
+}
+
+func (a *Authority) handOut(c store.Certificate) Issued {
+	return Issued{ID: c.ID, Kind: c.Kind, Certificate: c.DER, Issuer: a.issuers[c.Kind.CA()].Certificate.Raw, NotAfter: c.NotAfter, Replaces: c.Replaces}
+}
+
+// issued reads back certificates that an earlier, equal request obtained.
+func (a *Authority) issued(ctx context.Context, ids []jpki.CertID) ([]Issued, error) {
+	out := make([]Issued, 0, len(ids))
+	err := a.store.View(ctx, func(tx *store.Tx) error {
+		for _, id := range ids {
+			c, err := tx.Certificate(id)
+			if err != nil {
+				return err
+			}
+			out = append(out, a.handOut(c))
+		}
+		return nil
+	})
+	return out, err
+}
+
+// identifier is the form of names that others give: of holders, tokens, events and idempotency keys.
+var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$`)
+
+func checkIdentifier(field, s string) error {
+	if !identifier.MatchString(s) {
+		return jpki.Errorf(jpki.Malformed, "%s must be 1 to 64 letters, digits, dots, colons, underscores or hyphens", field)
+	}
+	if jpki.ContainsMyNumber(s) {
+		return jpki.Errorf(jpki.MyNumberPresent, "in %s", field)
+	}
+	return nil
+}
+
+func checkIdempotencyKey(key string) error {
+	if key == "" {
+		return jpki.Errorf(jpki.MissingIdempotency, "")
+	}
+	return checkIdentifier("Idempotency-Key", key)
+}
+
+// checkIssueRequest checks everything that needs no database.
+func checkIssueRequest(req *IssueRequest) ([]publicKey, error) {
+	if err := errors.Join(checkIdempotencyKey(req.IdempotencyKey), checkIdentifier("holder", req.Holder), checkIdentifier("token", req.Token)); err != nil {
+		return nil, err
+	}
+	if n := len(req.Requests); n < 1 || n > 2 {
+		return nil, jpki.Errorf(jpki.Malformed, "one or two requests, not %d", n)
+	}
+	keys := make([]publicKey, len(req.Requests))
+	for i, r := range req.Requests {
+		if _, err := jpki.ParseKind(string(r.Kind)); err != nil {
+			return nil, jpki.Errorf(jpki.Malformed, "%s", err)
+		}
+		if i == 0 {
+			req.TokenType = r.Kind.Token()
+		}
+		if r.Kind.Token() != req.TokenType || slices.ContainsFunc(req.Requests[:i], func(o KeyRequest) bool { return o.Kind == r.Kind }) {
+			return nil, jpki.Errorf(jpki.Malformed, "the requests must be for two kinds on one token")
+		}
+		var err error
+		if keys[i], err = checkRequest(r.Request); err != nil {
+			return nil, err
+		}
+		if i > 0 && strings.EqualFold(keys[0].hash, keys[i].hash) {
+			return nil, jpki.Errorf(jpki.KeyReused, "both requests are for one key")
+		}
+	}
+	return keys, nil
+}

@@ -1,0 +1,91 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"math/big"
+
+	"github.com/openjpki/jpki"
+)
+
+// maxRequest bounds a certification request, in octets; one for RSA-2048 without attributes has about 600.
+const maxRequest = 8 << 10
+
+// A publicKey is a key that proved its possession and is fit to be certified.
+type publicKey struct {
+	spki []byte
+	hash string // SHA-256 of spki, hexadecimal
+}
+
+// checkRequest reads a PKCS #10 certification request (RFC 2986) made by the token: its signature proves possession of
+// the key. Subject and attributes are ignored, the authority alone decides what is certified, but may not carry a My Number.
+func checkRequest(der []byte) (publicKey, error) {
+	if len(der) > maxRequest {
+		return publicKey{}, jpki.Errorf(jpki.TooLarge, "a certification request has at most %d octets", maxRequest)
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return publicKey{}, jpki.WrapError(jpki.Malformed, err, "the certification request is not PKCS #10")
+	}
+	if jpki.ContainsMyNumber(string(bytes.ToValidUTF8(csr.RawTBSCertificateRequest, []byte{0}))) {
+		return publicKey{}, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
+	}
+	if err := checkKey(csr.PublicKey); err != nil {
+		return publicKey{}, err
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return publicKey{}, jpki.WrapError(jpki.BadRequestProof, err, "")
+	}
+	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	return publicKey{csr.RawSubjectPublicKeyInfo, hex.EncodeToString(sum[:])}, nil
+}
+
+// smallPrimes is the product of the odd primes up to 751 (FIPS 186-5, appendix on trial division): no sound modulus
+// shares a factor with it.
+var smallPrimes = func() *big.Int {
+	product := big.NewInt(1)
+	for n := int64(3); n <= 751; n += 2 {
+		if p := big.NewInt(n); p.ProbablyPrime(0) {
+			product.Mul(product, p)
+		}
+	}
+	return product
+}()
+
+// checkKey admits what the cards of today make: RSA with 2048 bits and exponent 65537.
+func checkKey(key any) error {
+	k, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return jpki.Errorf(jpki.WeakKey, "the key must be RSA")
+	}
+	switch {
+	case k.N.BitLen() != 2048:
+		return jpki.Errorf(jpki.WeakKey, "the modulus must have 2048 bits, not %d", k.N.BitLen())
+	case k.E != 65537:
+		return jpki.Errorf(jpki.WeakKey, "the public exponent must be 65537")
+	case k.N.Bit(0) == 0 || new(big.Int).GCD(nil, nil, k.N, smallPrimes).Cmp(big.NewInt(1)) != 0:
+		return jpki.Errorf(jpki.WeakKey, "the modulus has a small factor")
+	case closePrimes(k.N):
+		return jpki.Errorf(jpki.WeakKey, "the modulus is a product of close primes")
+	}
+	return nil
+}
+
+// closePrimes tries Fermat's factorisation for as long as it would take a careless key generator's product.
+func closePrimes(n *big.Int) bool {
+	const rounds = 100
+	a := new(big.Int).Sqrt(n)
+	one, square, root := big.NewInt(1), new(big.Int), new(big.Int)
+	for range rounds {
+		square.Sub(square.Mul(a, a), n)
+		if square.Sign() >= 0 && root.Mul(root.Sqrt(square), root).Cmp(square) == 0 {
+			return true
+		}
+		a.Add(a, one)
+		root = new(big.Int)
+	}
+	return false
+}
