@@ -43,7 +43,8 @@ type Config struct {
 	Rand      io.Reader // for serial numbers and identifiers
 	Log       *slog.Logger
 
-	HoldRelease []jpki.Kind // kinds whose suspension may end well; default: phone authentication certificates only
+	StationCAs  *x509.CertPool // who certifies stations; nil admits none
+	HoldRelease []jpki.Kind    // kinds whose suspension may end well; default: phone authentication certificates only
 }
 
 // An Authority is the certification authority. See the package comment.
@@ -55,6 +56,7 @@ type Authority struct {
 	now         func() time.Time
 	rand        io.Reader
 	log         *slog.Logger
+	stationCAs  *x509.CertPool
 	transitions []transition
 }
 
@@ -65,7 +67,10 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, issuers: map[jpki.CA]*Issuer{}, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log}
+	a := &Authority{store: c.Store, profile: c.Profile, issuers: map[jpki.CA]*Issuer{}, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs}
+	if a.stationCAs == nil {
+		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
+	}
 	for _, i := range c.Issuers {
 		if err := i.check(c.Profile); err != nil {
 			return nil, fmt.Errorf("ca: issuer %s: %w", i.ID, err)

@@ -3,9 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"math/big"
 
 	"github.com/openjpki/jpki"
@@ -17,7 +15,7 @@ const maxRequest = 8 << 10
 // A publicKey is a key that proved its possession and is fit to be certified.
 type publicKey struct {
 	spki []byte
-	hash string // SHA-256 of spki, hexadecimal
+	hash string // see spkiHash
 }
 
 // checkRequest reads a PKCS #10 certification request (RFC 2986) made by the token: its signature proves possession of
@@ -39,8 +37,7 @@ func checkRequest(der []byte) (publicKey, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return publicKey{}, jpki.WrapError(jpki.BadRequestProof, err, "")
 	}
-	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
-	return publicKey{csr.RawSubjectPublicKeyInfo, hex.EncodeToString(sum[:])}, nil
+	return publicKey{csr.RawSubjectPublicKeyInfo, spkiHash(csr.RawSubjectPublicKeyInfo)}, nil
 }
 
 // smallPrimes is the product of the odd primes up to 751 (FIPS 186-5, appendix on trial division): no sound modulus

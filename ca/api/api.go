@@ -1,0 +1,206 @@
+// Package api serves the authority over HTTP to stations and to the resident register.
+//
+// [New] returns a handler for a TLS listener that asks for client certificates. Each route is four acts: authenticate,
+// decode, call one command of package ca, encode; routes.go is the table. It decides nothing. Refusals are problems of
+// RFC 9457 with stable types, also for clients without a usable certificate. A body that contains a My Number is refused
+// and nothing of it is logged; bodies are never logged. openapi.yaml describes the API. The handler is safe for
+// concurrent use. Start at routes.go.
+package api
+
+import (
+	"bytes"
+	"crypto/x509"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+)
+
+// OpenAPI is the description of the API (OpenAPI 3.1, YAML).
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+// maxBody bounds a request body, in octets: two certification requests fit many times.
+const maxBody = 64 << 10
+
+// Config is what the API needs; every field is required.
+type Config struct {
+	Authority *ca.Authority
+	NewID     func() string // draws request identifiers and such
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// An API is the handler. Its outcomes are counted by problem, "ok" for successes.
+type API struct {
+	Config
+	engine   *gin.Engine
+	outcomes jpki.Tally
+}
+
+// New checks the configuration and returns the handler.
+func New(c Config) (*API, error) {
+	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
+		return nil, errors.New("api: every field of Config is required")
+	}
+	gin.SetMode(gin.ReleaseMode)
+	a := &API{Config: c, engine: gin.New()}
+	a.engine.HandleMethodNotAllowed = true
+	a.engine.RedirectTrailingSlash = false
+	a.engine.Use(a.observe, a.recover)
+	a.engine.NoRoute(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.NotFound, "")) })
+	a.engine.NoMethod(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.MethodNotAllowed, "")) })
+	a.engine.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", OpenAPI) })
+	for _, r := range a.routes() {
+		a.engine.Handle(r.method, r.path, r.handle)
+	}
+	return a, nil
+}
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.engine.ServeHTTP(w, r) }
+
+// Outcomes returns how often requests ended in which problem, or "ok".
+func (a *API) Outcomes() map[string]uint64 { return a.outcomes.Snapshot() }
+
+var requestID = regexp.MustCompile(`^[A-Za-z0-9-]{8,64}$`)
+
+// observe names the request, and when it has ended writes one line about it: route, never path or body, for a path can
+// name a card.
+func (a *API) observe(c *gin.Context) {
+	id := c.GetHeader("X-Request-ID")
+	if !requestID.MatchString(id) || jpki.ContainsMyNumber(id) {
+		id = a.NewID()
+	}
+	c.Request = c.Request.WithContext(jpki.WithRequestID(c.Request.Context(), id))
+	c.Header("X-Request-ID", id)
+	start := a.Now()
+	c.Next()
+	a.Log.InfoContext(c.Request.Context(), "request", "route", c.FullPath(), "method", c.Request.Method, "status", c.Writer.Status(),
+		"actor", c.GetString("actor"), "problem", c.GetString("problem"), "took", a.Now().Sub(start), "request_id", id)
+}
+
+func (a *API) recover(c *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.Log.ErrorContext(c.Request.Context(), "request handler panicked", "route", c.FullPath(), "request_id", jpki.RequestID(c.Request.Context()), "type", fmt.Sprintf("%T", p))
+			if !c.Writer.Written() {
+				a.refuse(c, jpki.Internal)
+			}
+			c.Abort()
+		}
+	}()
+	c.Next()
+}
+
+// refuse answers with the problem that err is about. What only the log may see goes there.
+func (a *API) refuse(c *gin.Context, err error) {
+	p := jpki.WriteProblem(c.Writer, c.Request, err)
+	a.outcomes.Add(string(p))
+	c.Set("problem", string(p))
+	if p == jpki.Internal || p == jpki.Unavailable {
+		a.Log.ErrorContext(c.Request.Context(), "request failed", "route", c.FullPath(), "error", err, "request_id", jpki.RequestID(c.Request.Context()))
+	}
+	c.Abort()
+}
+
+func (a *API) answer(c *gin.Context, status int, body any) {
+	a.outcomes.Add("ok")
+	c.Header("Cache-Control", "no-store")
+	c.JSON(status, body)
+}
+
+// authenticate finds out who presented the client certificate.
+func (a *API) authenticate(c *gin.Context) (jpki.Actor, error) {
+	var chain []*x509.Certificate
+	if c.Request.TLS != nil {
+		chain = c.Request.TLS.PeerCertificates
+	}
+	actor, err := a.Authority.Authenticate(c.Request.Context(), chain)
+	if err == nil {
+		c.Set("actor", actor.String())
+	}
+	return actor, err
+}
+
+// decode reads a JSON body strictly into v: one object, no unknown fields, no My Number in any string or number.
+func decode(c *gin.Context, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return jpki.Errorf(jpki.TooLarge, "a body has at most %d octets", maxBody)
+		}
+		return jpki.WrapError(jpki.Malformed, err, "the body broke off")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	for {
+		t, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return jpki.Errorf(jpki.Malformed, "the body is not JSON")
+		}
+		var text string
+		switch t := t.(type) {
+		case string:
+			text = t
+		case json.Number:
+			text = t.String()
+		}
+		if jpki.ContainsMyNumber(text) {
+			return jpki.Errorf(jpki.MyNumberPresent, "")
+		}
+	}
+	d = json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return jpki.Errorf(jpki.Malformed, "%s", describe(err))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return jpki.Errorf(jpki.Malformed, "the body holds more than one JSON value")
+	}
+	return nil
+}
+
+// describe says what is wrong with a body without repeating anything of it but field names of ours.
+func describe(err error) string {
+	var typ *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &typ):
+		return fmt.Sprintf("%s must be a %s", typ.Field, typ.Type)
+	case errors.As(err, &syntax), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the body is not JSON"
+	}
+	return "the body has an unknown field or a value of the wrong form"
+}
+
+// Routes lists what is served, as "METHOD /path/{parameter}".
+func (a *API) Routes() []string {
+	var out []string
+	for _, r := range a.engine.Routes() {
+		parts := strings.Split(r.Path, "/")
+		for i, p := range parts {
+			if name, ok := strings.CutPrefix(p, ":"); ok {
+				parts[i] = "{" + name + "}"
+			}
+		}
+		out = append(out, r.Method+" "+strings.Join(parts, "/"))
+	}
+	return out
+}

@@ -1,0 +1,185 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/pem"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/client"
+)
+
+type route struct {
+	method, path string
+	handle       gin.HandlerFunc
+}
+
+// routes is the table of the API; openapi.yaml tells the same, and a test compares the two.
+func (a *API) routes() []route {
+	return []route{
+		{http.MethodPost, "/station/v1/certificates", a.issue(a.Authority.Issue)},
+		{http.MethodPost, "/station/v1/renewals", a.issue(a.Authority.Renew)},
+		{http.MethodPost, "/station/v1/deliveries", a.deliver},
+		{http.MethodPost, "/station/v1/suspensions", a.change(a.Authority.Suspend)},
+		{http.MethodPost, "/station/v1/resumptions", a.change(a.Authority.Resume)},
+		{http.MethodPost, "/station/v1/revocations", a.change(a.Authority.Revoke)},
+		{http.MethodGet, "/station/v1/tokens/:token", a.token},
+		{http.MethodPost, "/registry/v1/events", a.event},
+	}
+}
+
+type (
+	issueCommand  = func(ctx context.Context, by jpki.Actor, r ca.IssueRequest) ([]ca.Issued, error)
+	changeCommand = func(ctx context.Context, by jpki.Actor, r ca.ChangeRequest) ([]ca.Changed, error)
+)
+
+func (a *API) issue(command issueCommand) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body client.CertificateOrder
+		by, err := a.begin(c, &body)
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		req := ca.IssueRequest{IdempotencyKey: c.GetHeader("Idempotency-Key"), Holder: body.Holder, Token: body.Token, Parent: body.Parent}
+		for _, r := range body.Requests {
+			der, err := decodeRequest(r.Request)
+			if err != nil {
+				a.refuse(c, err)
+				return
+			}
+			req.Requests = append(req.Requests, ca.KeyRequest{Kind: r.Kind, Request: der})
+		}
+		issued, err := command(c.Request.Context(), by, req)
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		var out client.Certificates
+		for _, i := range issued {
+			out.Certificates = append(out.Certificates, client.Certificate{
+				ID: i.ID, Kind: i.Kind, Certificate: client.PEM(i.Certificate), Issuer: client.PEM(i.Issuer), NotAfter: i.NotAfter, Replaces: i.Replaces,
+			})
+		}
+		a.answer(c, http.StatusCreated, out)
+	}
+}
+
+func (a *API) change(command changeCommand) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body client.Change
+		by, err := a.begin(c, &body)
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		changed, err := command(c.Request.Context(), by, ca.ChangeRequest{
+			IdempotencyKey: c.GetHeader("Idempotency-Key"), Token: body.Token, Certificate: body.Certificate, Cause: body.Cause,
+		})
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		a.answer(c, http.StatusOK, client.Changes{Changed: encodeChanged(changed)})
+	}
+}
+
+func (a *API) deliver(c *gin.Context) {
+	var body client.Delivery
+	by, err := a.begin(c, &body)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	ids, err := a.Authority.Deliver(c.Request.Context(), by, c.GetHeader("Idempotency-Key"), body.Token)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	a.answer(c, http.StatusOK, client.Delivered{Delivered: ids})
+}
+
+func (a *API) token(c *gin.Context) {
+	by, err := a.begin(c, nil)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	certs, err := a.Authority.Certificates(c.Request.Context(), by, c.Param("token"))
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	out := client.Certificates{Certificates: []client.Certificate{}}
+	for _, s := range certs {
+		w := client.Certificate{ID: s.ID, Kind: s.Kind, Certificate: client.PEM(s.DER), NotAfter: s.NotAfter, Replaces: s.Replaces,
+			State: s.Status.State, Since: &s.Status.Since, DeliveredAt: s.DeliveredAt}
+		if reason, _, revoked := s.Status.Revocation(); revoked {
+			w.Reason = reason.String()
+		}
+		out.Certificates = append(out.Certificates, w)
+	}
+	a.answer(c, http.StatusOK, out)
+}
+
+func (a *API) event(c *gin.Context) {
+	var body jpki.Event
+	by, err := a.begin(c, &body)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	outcome, err := a.Authority.ApplyResidentEvent(c.Request.Context(), by, body)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	a.answer(c, http.StatusOK, client.EventOutcome{Applied: outcome.Applied, Changed: encodeChanged(outcome.Changed)})
+}
+
+// begin authenticates the caller and then, only then, reads the body (where body is not nil).
+func (a *API) begin(c *gin.Context, body any) (jpki.Actor, error) {
+	by, err := a.authenticate(c)
+	if err != nil {
+		return by, err
+	}
+	if jpki.ContainsMyNumber(c.Request.URL.Path) || jpki.ContainsMyNumber(c.Request.URL.RawQuery) || jpki.ContainsMyNumber(c.GetHeader("Idempotency-Key")) {
+		return by, jpki.Errorf(jpki.MyNumberPresent, "")
+	}
+	if body == nil {
+		return by, nil
+	}
+	return by, decode(c, body)
+}
+
+// decodeRequest reads a certification request in PEM or base64.
+func decodeRequest(text string) ([]byte, error) {
+	if block, rest := pem.Decode([]byte(text)); block != nil {
+		if (block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST") || strings.TrimSpace(string(rest)) != "" {
+			return nil, jpki.Errorf(jpki.Malformed, "request is not one CERTIFICATE REQUEST in PEM")
+		}
+		return block.Bytes, nil
+	}
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(der) == 0 {
+		return nil, jpki.Errorf(jpki.Malformed, "request is neither PEM nor base64")
+	}
+	return der, nil
+}
+
+func encodeChanged(changed []ca.Changed) []client.Changed {
+	out := []client.Changed{}
+	for _, c := range changed {
+		w := client.Changed{Certificate: c.ID, Kind: c.Kind, State: c.Status.State, Since: c.Status.Since}
+		if reason, _, revoked := c.Status.Revocation(); revoked {
+			w.Reason = reason.String()
+		}
+		out = append(out, w)
+	}
+	return out
+}
