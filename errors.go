@@ -94,12 +94,10 @@ func WrapError(p Problem, err error, detail string) error {
 
 // ProblemOf returns the problem an error is about; [Internal] for errors that name none.
 func ProblemOf(err error) Problem {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Problem
 	}
-	var p Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[Problem](err); ok {
 		return p
 	}
 	return Internal

@@ -1,6 +1,9 @@
 package jpki
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // An EventType is a kind of change in the resident register (異動).
 type EventType string
@@ -32,4 +35,9 @@ type Event struct {
 	Municipality string      `json:"municipality,omitempty"` // code of the municipality after the event, where it changes
 	Attributes   *Attributes `json:"attributes,omitempty"`   // all four after the event, where they change
 	StayUntil    *time.Time  `json:"stay_until,omitempty"`   // end of a foreign resident's period of stay
+}
+
+// LogValue keeps the attributes out of logs.
+func (e Event) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("id", e.ID), slog.String("type", string(e.Type)))
 }

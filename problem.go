@@ -105,6 +105,12 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) Problem {
 	if s, ok := retryAfter[p]; ok {
 		h.Set("Retry-After", strconv.Itoa(s))
 	}
+	switch {
+	case p == Unauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+	case p.HTTPStatus() == http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "TLS-Client-Certificate")
+	}
 	w.WriteHeader(p.HTTPStatus())
 	_ = json.NewEncoder(w).Encode(ProblemDetails{
 		Type: ProblemBase + string(p), Title: p.Title(r.Header.Get("Accept-Language")), Status: p.HTTPStatus(),

@@ -110,10 +110,10 @@ func (s Status) Revocation() (reason Reason, at time.Time, revoked bool) {
 	switch s.State {
 	case Suspended:
 		return CertificateHold, s.Since, true
-	case Revoked:
-		return s.Reason, s.Since, true
+	case Good:
+		return 0, time.Time{}, false
 	}
-	return 0, time.Time{}, false
+	return s.Reason, s.Since, true // revoked; and a state that is none of ours must never pass for good
 }
 
 // A StatusChange is one entry of the status log: certificate ID had the given status from position Seq on.

@@ -1,0 +1,70 @@
+# What one does with this repository. `make` alone explains the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+GO       ?= go
+ARGS     ?=
+FUZZTIME ?= 10s
+
+# nomsgpack keeps a codec nobody speaks here out of gin, and with it some megabytes out of the programs.
+GOTAGS   := nomsgpack
+TESTFLAGS := -tags $(GOTAGS) -timeout 20m
+TOOL     := $(GO) tool -modfile=tools.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-short race fuzz golden generate fmt lint vulncheck clean
+
+help: ## explain the targets
+	@echo "usage: make TARGET"; echo
+	@sed -En 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo; echo "  make run ARGS='-once'   passes flags to the sandbox"
+	@echo "  make fuzz FUZZTIME=1m   fuzzes for longer"
+
+build: ## build every program into bin/, static, without cgo
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ \
+	  $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./cmd/...)
+
+run: build ## build, then run everything in one process and play the life of a card (ARGS=…)
+	bin/jpki sandbox -dir var/sandbox $(ARGS)
+
+# -count=1: results depend on things go test cannot see, such as openssl and PostgreSQL.
+test: ## run all tests, with PostgreSQL, openssl and the rest; installs what is missing
+	@deploy/test/install.sh
+	@$(GO) vet -tags $(GOTAGS) ./...
+	@JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test $(TESTFLAGS) -count=1 ./...
+
+test-short: ## run the quick tests with nothing but Go
+	@$(GO) test $(TESTFLAGS) -short ./...
+
+race: ## run all tests under the race detector (needs a C compiler)
+	@command -v $$($(GO) env CC) >/dev/null || { echo "the race detector needs a C compiler: apt-get install gcc libc6-dev"; exit 1; }
+	@deploy/test/install.sh
+	@CGO_ENABLED=1 JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test $(TESTFLAGS) -race -count=1 ./...
+
+fuzz: ## run each fuzz target for FUZZTIME, one after the other
+	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)
+
+golden: ## write the golden files anew; read the diff before committing it
+	@dirs=$$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -r -n1 dirname | sort -u || true); \
+	  if [[ -z $$dirs ]]; then echo "no package has golden files"; else $(GO) test -tags $(GOTAGS) -count=1 $$dirs -run Golden -update; fi
+
+generate: golden ## make anew everything that is generated and committed: the golden files
+
+fmt: ## format the code
+	@$(TOOL) gofumpt -w .
+
+lint: ## format check, go vet, staticcheck and golangci-lint (first run builds them: minutes)
+	@unformatted=$$($(TOOL) gofumpt -l .); \
+	  if [[ -n $$unformatted ]]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+	@$(GO) vet -tags $(GOTAGS) ./...
+	@$(TOOL) staticcheck -tags $(GOTAGS) ./...
+	@$(TOOL) golangci-lint run --build-tags $(GOTAGS) ./...
+
+vulncheck: ## look for known vulnerabilities in what we link
+	@deploy/test/vulncheck.sh $(TOOL) govulncheck -tags $(GOTAGS) ./...
+
+clean: ## remove bin/ and var/ (the sandbox's data)
+	rm -rf bin var

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs the outside programs that the tests check our output with, as far as they are missing.
+# Says nothing when all are there. Needs Debian or a relative of it to install; elsewhere it lists what is missing.
+set -euo pipefail
+
+newest_initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+has() { command -v "$1" >/dev/null; }
+
+missing() { # prints the Debian packages still to be installed
+  newest_initdb || echo postgresql # a server of its own for with-postgres.sh; psql comes with it
+  has openssl || echo openssl
+  { has certtool && has ocsptool; } || echo gnutls-bin
+  has curl || echo curl
+  has jq || echo jq
+  has javac || echo default-jdk-headless
+  [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+}
+
+mapfile -t packages < <(missing)
+((${#packages[@]})) || exit 0
+
+if ! has apt-get; then
+  echo "missing, and there is no apt-get to install it: ${packages[*]} (Debian's names)" >&2
+  exit 1
+fi
+as_root=()
+if ((EUID != 0)); then
+  has sudo || { echo "missing: ${packages[*]}; run as root: apt-get install ${packages[*]}" >&2; exit 1; }
+  as_root=(sudo)
+fi
+
+echo "installing ${packages[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -o Acquire::Retries=3 "$@" >"$log" 2>&1 </dev/null; }
+# The package lists of a new machine are empty or old; an update that fails in part may still do.
+apt update || true
+apt install --no-install-recommends "${packages[@]}" || { cat "$log" >&2; exit 1; }
+
+mapfile -t packages < <(missing)
+if ((${#packages[@]})); then
+  echo "still missing after apt-get install: ${packages[*]}" >&2
+  exit 1
+fi
