@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,7 +126,7 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 	issued, err := a.signAndRecord(ctx, by, req, plan, keys, renew, now)
 	if err != nil {
 		if e := a.abandon(ctx, plan.intents, now); e != nil && !errors.Is(e, jpki.Conflict) {
-			a.log.ErrorContext(ctx, "issuance left open", "error", e, "request_id", jpki.RequestID(ctx))
+			a.log.ErrorContext(ctx, "issuance left open", slog.Any("error", e), slog.String("request_id", jpki.RequestID(ctx)))
 		}
 		return nil, err
 	}

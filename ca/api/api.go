@@ -88,14 +88,14 @@ func (a *API) observe(c *gin.Context) {
 	c.Header("X-Request-ID", id)
 	start := a.Now()
 	c.Next()
-	a.Log.InfoContext(c.Request.Context(), "request", "route", c.FullPath(), "method", c.Request.Method, "status", c.Writer.Status(),
-		"actor", c.GetString("actor"), "problem", c.GetString("problem"), "took", a.Now().Sub(start), "request_id", id)
+	a.Log.InfoContext(c.Request.Context(), "request", slog.String("route", c.FullPath()), slog.String("method", c.Request.Method), slog.Int("status", c.Writer.Status()),
+		slog.String("actor", c.GetString("actor")), slog.String("problem", c.GetString("problem")), slog.Duration("took", a.Now().Sub(start)), slog.String("request_id", id))
 }
 
 func (a *API) recover(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.Log.ErrorContext(c.Request.Context(), "request handler panicked", "route", c.FullPath(), "request_id", jpki.RequestID(c.Request.Context()), "type", fmt.Sprintf("%T", p))
+			a.Log.ErrorContext(c.Request.Context(), "request handler panicked", slog.String("route", c.FullPath()), slog.String("request_id", jpki.RequestID(c.Request.Context())), slog.String("type", fmt.Sprintf("%T", p)))
 			if !c.Writer.Written() {
 				a.refuse(c, jpki.Internal)
 			}
@@ -111,7 +111,7 @@ func (a *API) refuse(c *gin.Context, err error) {
 	a.outcomes.Add(string(p))
 	c.Set("problem", string(p))
 	if p == jpki.Internal || p == jpki.Unavailable {
-		a.Log.ErrorContext(c.Request.Context(), "request failed", "route", c.FullPath(), "error", err, "request_id", jpki.RequestID(c.Request.Context()))
+		a.Log.ErrorContext(c.Request.Context(), "request failed", slog.String("route", c.FullPath()), slog.Any("error", err), slog.String("request_id", jpki.RequestID(c.Request.Context())))
 	}
 	c.Abort()
 }

@@ -291,6 +291,7 @@ func TestEveryRefusalIsAProblemAndChangesNothing(t *testing.T) {
 		"My Number as a key":     {w.counter, "POST", certificates, "k", `{"621498320257":1}`, jpki.MyNumberPresent},
 		"My Number deep inside":  {w.counter, "POST", certificates, "k", `{"requests":[{"kind":"６２１４９８３２０２５７"}]}`, jpki.MyNumberPresent},
 		"My Number in a path":    {w.counter, "GET", "/station/v1/tokens/621498320257", "", "", jpki.MyNumberPresent},
+		"My Number in a query":   {w.counter, "GET", "/station/v1/tokens/card-1?x=%EF%BC%96%EF%BC%92%EF%BC%91%EF%BC%94%EF%BC%99%EF%BC%98%EF%BC%93%EF%BC%92%EF%BC%90%EF%BC%92%EF%BC%95%EF%BC%97", "", "", jpki.MyNumberPresent},
 		"My Number in a header":  {w.counter, "POST", "/station/v1/suspensions", "621498320257", lost, jpki.MyNumberPresent},
 		"no idempotency key":     {w.counter, "POST", "/station/v1/suspensions", "", lost, jpki.MissingIdempotency},
 		"reused idempotency key": {w.counter, "POST", "/station/v1/suspensions", "used", lost, jpki.IdempotencyReused},

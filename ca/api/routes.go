@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -148,13 +149,18 @@ func (a *API) begin(c *gin.Context, body any) (jpki.Actor, error) {
 	if err != nil {
 		return by, err
 	}
-	if jpki.ContainsMyNumber(c.Request.URL.Path) || jpki.ContainsMyNumber(c.Request.URL.RawQuery) || jpki.ContainsMyNumber(c.GetHeader("Idempotency-Key")) {
+	if jpki.ContainsMyNumber(c.Request.URL.Path) || jpki.ContainsMyNumber(c.GetHeader("Idempotency-Key")) || c.Request.URL.RawQuery != "" && queryHoldsMyNumber(c.Request.URL.RawQuery) {
 		return by, jpki.Errorf(jpki.MyNumberPresent, "")
 	}
 	if body == nil {
 		return by, nil
 	}
 	return by, decode(c, body)
+}
+
+func queryHoldsMyNumber(query string) bool {
+	plain, err := url.QueryUnescape(query)
+	return jpki.ContainsMyNumber(query) || err == nil && jpki.ContainsMyNumber(plain)
 }
 
 // decodeRequest reads a certification request in PEM or base64.
