@@ -23,6 +23,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/crl"
 )
 
 // An Issuer is one generation of one CA with the use of its key.
@@ -117,28 +118,16 @@ func (i *Issuer) check(p *Profile) (err error) {
 	return nil
 }
 
-// Profile returns the profile in force.
-func (a *Authority) Profile() *Profile { return a.profile }
-
-// IssuerCertificate returns the certificate of the generation that issues for a CA.
-func (a *Authority) IssuerCertificate(ca jpki.CA) *x509.Certificate { return a.issuers[ca].Certificate }
-
-// OCSPURL is what authorityInfoAccess says.
-func (a *Authority) OCSPURL() string { return a.statusURL + "/ocsp" }
-
-// CRLURL returns where a partition's CRL is served: what cRLDistributionPoints says and the CRL repeats.
-func CRLURL(statusURL string, issuer jpki.IssuerID, partition string) string {
-	return statusURL + "/crl/" + issuer.String() + "/" + partition + ".crl"
-}
-
-// CRLName returns the directory name of a partition's distribution point, DER; false for a partition that is no
+// CRLScope returns what the CRL of a partition covers and where it is served; false for a partition that is no
 // municipality of the profile.
-func (p *Profile) CRLName(ca jpki.CA, partition string) ([]byte, bool) {
+func (p *Profile) CRLScope(statusURL string, issuer jpki.IssuerID, partition string) (crl.Scope, bool) {
 	m, ok := p.municipality(partition)
 	if !ok {
-		return nil, false
+		return crl.Scope{}, false
 	}
-	return encodeName(fill(p.Authorities[ca].CRLName, m, "")), true
+	s := crl.Scope{Issuer: issuer, Partition: partition, DirectoryName: encodeName(fill(p.Authorities[issuer.CA].CRLName, m, ""))}
+	s.URL = statusURL + "/crl/" + s.ID().Path()
+	return s, true
 }
 
 // once runs a command that is a single transaction at most once under an idempotency key and returns what it returned

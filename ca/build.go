@@ -18,6 +18,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/crl"
 )
 
 var (
@@ -65,7 +66,7 @@ type subject struct {
 	notBefore    time.Time
 	notAfter     time.Time
 	ocspURL      string
-	crlURL       string
+	scope        crl.Scope // of the CRL that will list it
 }
 
 // tbs encodes the TBSCertificate of RFC 5280 §4.1, extensions in the profile's order.
@@ -127,20 +128,14 @@ func (s *subject) addPolicy(b *cryptobyte.Builder) {
 	})
 }
 
-// addDistributionPoint writes one point whose full name says where the partition's CRL is, by HTTP and in the directory.
-// The URI comes first: some readers, Go's among them, look no further than the first name of another form.
+// addDistributionPoint points to the partition's CRL; the CRL's own issuingDistributionPoint is made of the same scope.
 func (s *subject) addDistributionPoint(b *cryptobyte.Builder) {
-	context := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(context(0), func(b *cryptobyte.Builder) {
-				b.AddASN1(context(0), func(b *cryptobyte.Builder) {
-					b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(s.crlURL)) })
-					b.AddASN1(context(4), func(b *cryptobyte.Builder) { addName(b, fill(s.authority.CRLName, s.municipality, "")) })
-				})
-			})
-		})
-	})
+	value, err := s.scope.CRLDistributionPoints()
+	if err != nil {
+		b.SetError(err)
+		return
+	}
+	b.AddBytes(value)
 }
 
 func (s *subject) addOCSP(b *cryptobyte.Builder) {

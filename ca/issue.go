@@ -387,10 +387,14 @@ func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey) (
 		return nil, err
 	}
 	issuer := a.issuers[c.Kind.CA()]
+	scope, ok := a.profile.CRLScope(a.statusURL, issuer.ID, c.Partition)
+	if !ok {
+		return nil, fmt.Errorf("partition %s is not in the profile", c.Partition)
+	}
 	return &subject{
 		profile: a.profile, authority: a.profile.Authorities[c.Kind.CA()], kind: a.profile.Kinds[c.Kind], issuer: issuer,
 		serial: c.ID.Serial, id: name, municipality: p.place, attributes: p.holder.Attributes,
-		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, ocspURL: a.OCSPURL(), crlURL: CRLURL(a.statusURL, issuer.ID, c.Partition),
+		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, ocspURL: a.statusURL + "/ocsp", scope: scope,
 	}, nil
 }
 
