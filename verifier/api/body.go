@@ -1,0 +1,217 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/openjpki/jpki"
+)
+
+const (
+	maxBody    = 1 << 20 // octets
+	maxBinding = 256     // characters
+)
+
+// binary names the members that hold base64. Octets are not searched for My Numbers: a run of twelve digits in base64 is
+// chance. The shortest of them, a digest, has 32 octets; anything much shorter is text in the wrong place.
+var binary = []string{"certificate", "digest", "signature"}
+
+const minBinary = 20
+
+// fields holds the members of a request body, which is one flat object of strings. err is the first thing wrong with a
+// member that was read.
+type fields struct {
+	values map[string]string
+	err    error
+}
+
+// fields reads the request body. names lists the members that it must have; those with a question mark may be missing,
+// and if all have one the body may be empty. Errors are [jpki.TooLarge], [jpki.MyNumberPresent] or [jpki.Malformed]; they
+// quote nothing.
+func (c call) fields(names ...string) (*fields, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, maxBody))
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case large:
+		return nil, jpki.Errorf(jpki.TooLarge, "the request is larger than %d octets", maxBody)
+	case err != nil:
+		return nil, jpki.WrapError(jpki.Malformed, err, "the request ended early")
+	}
+	known, required := make([]string, 0, len(names)), 0
+	for _, n := range names {
+		name, optional := strings.CutSuffix(n, "?")
+		known = append(known, name)
+		if !optional {
+			required++
+		}
+	}
+	f := &fields{values: map[string]string{}}
+	if len(body) == 0 && required == 0 {
+		return f, nil
+	}
+	if media, _, err := mime.ParseMediaType(c.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return nil, jpki.Errorf(jpki.Malformed, "Content-Type is not application/json")
+	}
+	if c.Header.Get("Content-Encoding") != "" {
+		return nil, jpki.Errorf(jpki.Malformed, "Content-Encoding is not supported")
+	}
+	if err := f.parse(body, known); err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if _, present := f.values[n]; !present && !strings.HasSuffix(n, "?") {
+			return nil, jpki.Errorf(jpki.Malformed, "%s is missing", n)
+		}
+	}
+	return f, nil
+}
+
+// parse reads the one form there is. What has another form is searched for a My Number before it is called malformed:
+// the sender must learn of it.
+func (f *fields) parse(body []byte, known []string) error {
+	if !utf8.Valid(body) {
+		return jpki.Errorf(jpki.Malformed, "the body is not UTF-8")
+	}
+	found := false
+	detail := f.flat(body, known)
+	if detail != "" {
+		found = mentionsMyNumber(body)
+	}
+	for name, value := range f.values {
+		found = found || jpki.ContainsMyNumber(value) && !isBinary(name, value)
+	}
+	switch {
+	case found:
+		return jpki.Errorf(jpki.MyNumberPresent, "remove the My Number; nothing was kept")
+	case detail != "":
+		return jpki.Errorf(jpki.Malformed, "%s", detail)
+	}
+	return nil
+}
+
+// flat reads an object of strings, each under a known name that comes once, and returns what is wrong with it, or "".
+func (f *fields) flat(body []byte, known []string) string {
+	const form = "the body is not one JSON object of strings"
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return form
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return form
+		}
+		value, err := dec.Token()
+		text, ok := value.(string)
+		if err != nil || !ok {
+			return form
+		}
+		key, _ := name.(string)
+		if !slices.Contains(known, key) {
+			return "a member is none of " + strings.Join(known, ", ")
+		}
+		if _, twice := f.values[key]; twice {
+			return key + " occurs twice"
+		}
+		f.values[key] = text
+	}
+	if _, err := dec.Token(); err != nil {
+		return form
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return "something follows the object"
+	}
+	return ""
+}
+
+// mentionsMyNumber searches every name, string and number of any JSON, and as plain text what is not JSON.
+func mentionsMyNumber(body []byte) bool {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return jpki.ContainsMyNumber(string(body[dec.InputOffset():]))
+		}
+		switch t := token.(type) {
+		case string:
+			if jpki.ContainsMyNumber(t) {
+				return true
+			}
+		case json.Number:
+			if jpki.ContainsMyNumber(t.String()) || jpki.ContainsMyNumber(expand(t)) {
+				return true
+			}
+		}
+	}
+}
+
+// isBinary reports whether a value stands where base64 belongs and is base64.
+func isBinary(key, value string) bool {
+	b, err := base64.StdEncoding.Strict().DecodeString(value)
+	return err == nil && len(b) >= minBinary && slices.Contains(binary, key)
+}
+
+// expand writes a number without exponent, as a My Number would be written.
+func expand(n json.Number) string {
+	v, err := n.Float64()
+	if err != nil || v >= 1e15 || v <= -1e15 {
+		return ""
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
+
+func (f *fields) fail(detail string) {
+	if f.err == nil {
+		f.err = jpki.Errorf(jpki.Malformed, "%s", detail)
+	}
+}
+
+func (f *fields) text(name string) string { return f.values[name] }
+
+func (f *fields) octets(name string) []byte {
+	b, err := base64.StdEncoding.Strict().DecodeString(f.values[name])
+	if err != nil || len(b) == 0 {
+		f.fail(name + " is not base64 (RFC 4648 section 4, with padding)")
+	}
+	return b
+}
+
+// at reads the time asked about; zero if the member is absent.
+func (f *fields) at() time.Time {
+	s, present := f.values["at"]
+	if !present {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		f.fail("at is not a time as in RFC 3339")
+	}
+	return t
+}
+
+// session returns what a challenge is bound to. The relying party whose token it is always takes part, so that nobody
+// else can redeem the challenge, whatever audience and binding they name.
+func (f *fields) session(party string) (audience string, binding []byte) {
+	audience, given := f.values["audience"]
+	if !given {
+		audience = party
+	}
+	b := f.values["binding"]
+	if utf8.RuneCountInString(b) > maxBinding {
+		f.fail("binding is longer than 256 characters")
+	}
+	sum := sha256.Sum256([]byte("relying party\x00" + party + "\x00" + b))
+	return audience, sum[:]
+}

@@ -1,0 +1,4 @@
+package verifier
+
+// VerifyDigest is the primitive, for vectors.
+var VerifyDigest = verifyDigest
