@@ -1,0 +1,227 @@
+package sandbox
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/ceremony"
+	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/hsm"
+	"github.com/openjpki/jpki/ocsp"
+)
+
+// The sandbox's stations. Names double as file names.
+var (
+	counterActor  = jpki.Actor{Role: jpki.Counter, ID: "aoba-counter-1", Municipality: "99101"}
+	minatoActor   = jpki.Actor{Role: jpki.Counter, ID: "minato-counter-1", Municipality: "99202"}
+	hotlineActor  = jpki.Actor{Role: jpki.CallCentre, ID: "hotline"}
+	registerActor = jpki.Actor{Role: jpki.Register, ID: "register"}
+	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor}
+)
+
+// A hierarchy is every key and certificate above the subscribers'.
+type hierarchy struct {
+	issuers  []ca.Issuer
+	infra    *x509.Certificate
+	server   tls.Certificate
+	stations map[string]*x509.Certificate
+	audit    ed25519.PrivateKey
+}
+
+// renewBefore is how much of an infrastructure certificate's life may be left before a start replaces it.
+const renewBefore = 20 * 24 * time.Hour
+
+// openHierarchy opens what is there and makes what is missing, so a start that was cut short is completed by the next.
+func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
+	h := &hierarchy{stations: map[string]*x509.Certificate{}}
+	for _, name := range jpki.CAs {
+		id := jpki.IssuerID{CA: name, Generation: 1}
+		key, err := openKey(ctx, s.dir.path("authority", id.String()+".key"), hsm.RSA2048)
+		if err != nil {
+			return nil, err
+		}
+		cert, _, err := openCertificate(s.dir.path("public", "ca", id.String()+".crt"), 0, func() (*x509.Certificate, error) {
+			serial, err := newSerial()
+			if err != nil {
+				return nil, err
+			}
+			return ca.SelfSigned(s.profile, name, key, serial, time.Now())
+		})
+		if err != nil {
+			return nil, err
+		}
+		h.issuers = append(h.issuers, ca.Issuer{ID: id, Certificate: cert, Signer: key})
+		err = s.db.Update(ctx, func(tx *store.Tx) error {
+			if err := tx.AddGeneration(store.Generation{Issuer: id, Certificate: cert.Raw, Active: true}, time.Now()); err != nil {
+				return err
+			}
+			return tx.Audit(time.Now(), system, "generation.added", id.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
+		})
+		if err != nil && !errors.Is(err, jpki.Conflict) {
+			return nil, err
+		}
+	}
+	infraKey, err := openKey(ctx, s.dir.path("infrastructure", "ca.key"), hsm.P256)
+	if err != nil {
+		return nil, err
+	}
+	if h.infra, _, err = openCertificate(s.dir.path("infrastructure", "ca.crt"), 0, func() (*x509.Certificate, error) {
+		serial, err := newSerial()
+		if err != nil {
+			return nil, err
+		}
+		return ceremony.NewInfrastructure(infraKey, serial, time.Now())
+	}); err != nil {
+		return nil, err
+	}
+	infra, err := ceremony.NewSigner(h.infra, infraKey, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	serverKey, err := openKey(ctx, s.dir.path("infrastructure", "server.key"), hsm.P256)
+	if err != nil {
+		return nil, err
+	}
+	server, _, err := openCertificate(s.dir.path("infrastructure", "server.crt"), renewBefore, func() (*x509.Certificate, error) {
+		return infra.Server(serverKey, "JPKI-SANDBOX authority", "127.0.0.1", "localhost")
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.server = tls.Certificate{Certificate: [][]byte{server.Raw}, PrivateKey: serverKey, Leaf: server}
+	for _, actor := range stationActors {
+		key, err := openKey(ctx, s.dir.path("infrastructure", actor.ID+".key"), hsm.P256)
+		if err != nil {
+			return nil, err
+		}
+		if h.stations[actor.ID], _, err = openCertificate(s.dir.path("infrastructure", actor.ID+".crt"), renewBefore, func() (*x509.Certificate, error) { return infra.Station(key, actor.ID) }); err != nil {
+			return nil, err
+		}
+	}
+	h.audit, err = openAuditKey(s.dir.path("authority", "audit.key"), s.dir.path("public", "audit.pub"))
+	return h, err
+}
+
+// delegates opens the responders' keys and has their certificates made or replaced by the authorities' keys.
+func (s *System) delegates(ctx context.Context) ([]ocsp.Delegate, error) {
+	var out []ocsp.Delegate
+	for _, i := range s.keys.issuers {
+		name := "responder-" + i.ID.String()
+		key, err := openKey(ctx, s.dir.path("status", name+".key"), hsm.P256)
+		if err != nil {
+			return nil, err
+		}
+		signer, err := ceremony.NewSigner(i.Certificate, i.Signer, time.Now)
+		if err != nil {
+			return nil, err
+		}
+		cert, made, err := openCertificate(s.dir.path("status", name+".crt"), renewBefore, func() (*x509.Certificate, error) { return signer.Responder(key, i.ID) })
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			err := s.db.Update(ctx, func(tx *store.Tx) error {
+				return tx.Audit(time.Now(), system, "delegate.certified", i.ID.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, ocsp.Delegate{Issuer: i.ID, IssuerCertificate: i.Certificate, Certificate: cert, Key: key})
+	}
+	return out, nil
+}
+
+// openKey opens a key file, or makes it when there is none.
+func openKey(ctx context.Context, path string, alg hsm.Algorithm) (crypto.Signer, error) {
+	key, err := hsm.Open(ctx, hsm.FileURI(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = hsm.Create(ctx, hsm.FileURI(path), alg)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", filepath.Base(path), err)
+	}
+	return key, nil
+}
+
+// openCertificate reads a certificate file, or makes it when there is none or what is there ends within before.
+func openCertificate(path string, before time.Duration, issue func() (*x509.Certificate, error)) (c *x509.Certificate, made bool, err error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		block, _ := pem.Decode(text)
+		if block == nil {
+			return nil, false, fmt.Errorf("%s is not PEM", path)
+		}
+		if c, err = x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, false, fmt.Errorf("read %s: %w", path, err)
+		}
+		if before == 0 || time.Until(c.NotAfter) > before {
+			return c, false, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	if c, err = issue(); err != nil {
+		return nil, false, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+	}
+	return c, true, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o644)
+}
+
+// openAuditKey opens the key that signs the audit record's checkpoints, or makes it.
+func openAuditKey(path, public string) (ed25519.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeFile(path, []byte(base64.StdEncoding.EncodeToString(key.Seed())+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+		return key, writePublic(public, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("%s is not an audit key", path)
+	}
+	key := ed25519.NewKeyFromSeed(seed)
+	return key, writePublic(public, key)
+}
+
+func writePublic(path string, key ed25519.PrivateKey) error {
+	public, _ := key.Public().(ed25519.PublicKey)
+	return writeFile(path, []byte(base64.StdEncoding.EncodeToString(public)+"\n"), 0o644)
+}
+
+// writeFile replaces a file whole and durably.
+func writeFile(path string, text []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	if err := errors.Join(f.Chmod(mode), write(f, text), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func write(f *os.File, text []byte) error { _, err := f.Write(text); return err }

@@ -1,0 +1,164 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/hsm"
+)
+
+// SeedOptions say what to add to a sandbox for load and scale tests.
+type SeedOptions struct {
+	Dir        string
+	Count      int     // certificates, half of them signature certificates
+	Revoked    float64 // share of them that is revoked, 0 to 1
+	StatusOnly bool    // numbers and statuses without certificates
+	Progress   func(done int)
+}
+
+// seedBatch is how many certificates one transaction adds.
+const seedBatch = 500
+
+// Seed adds certificates of nobody to the sandbox in opt.Dir, whether it runs or not. Their keys are moduli that nobody
+// knows the factors of, for nothing can be signed with them; all else is real: profile, signatures, statuses, audit record.
+func Seed(ctx context.Context, opt SeedOptions) error {
+	if opt.Count < 1 || opt.Revoked < 0 || opt.Revoked > 1 {
+		return errors.New("want at least one certificate and a share of revoked ones between 0 and 1")
+	}
+	abs, err := filepath.Abs(opt.Dir)
+	if err != nil {
+		return err
+	}
+	d := dir(abs)
+	db, err := store.Open(ctx, "sqlite:"+d.path("authority", "ca.db"))
+	if err != nil {
+		return fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
+	}
+	defer func() { _ = db.Close() }()
+	var issuers []ca.Issuer
+	for _, name := range jpki.CAs {
+		id := jpki.IssuerID{CA: name, Generation: 1}
+		key, err := hsm.Open(ctx, hsm.FileURI(d.path("authority", id.String()+".key")))
+		if err != nil {
+			return err
+		}
+		cert, err := ReadCertificate(d.path("public", "ca", id.String()+".crt"))
+		if err != nil {
+			return err
+		}
+		issuers = append(issuers, ca.Issuer{ID: id, Certificate: cert, Signer: key})
+	}
+	statusURL := "http://127.0.0.1:8080"
+	if env, err := Load(abs); err == nil {
+		statusURL = env.StatusURL()
+	}
+	minter, err := ca.NewMinter(ca.Sandbox(), issuers, statusURL, rand.Reader)
+	if err != nil {
+		return err
+	}
+	for done := 0; done < opt.Count; {
+		n := min(seedBatch, opt.Count-done)
+		certs, err := mint(ctx, minter, opt, done, n)
+		if err != nil {
+			return err
+		}
+		if err := db.Update(ctx, func(tx *store.Tx) error { return addSeeds(tx, certs, opt.StatusOnly) }); err != nil {
+			return fmt.Errorf("add certificates: %w", err)
+		}
+		done += n
+		if opt.Progress != nil {
+			opt.Progress(done)
+		}
+	}
+	return nil
+}
+
+// seedHolder and seedToken are whom and what the seeded certificates belong to.
+const (
+	seedHolder = "seed-holder"
+	seedToken  = "seed-token"
+)
+
+// mint makes n certificates on all processors.
+func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) ([]store.Certificate, error) {
+	out := make([]store.Certificate, n)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	now := time.Now().UTC().Truncate(time.Second)
+	for i := range out {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c := store.Certificate{
+				Kind: []jpki.Kind{jpki.CardSign, jpki.CardAuth}[(from+i)%2], Holder: seedHolder, Token: seedToken, Partition: []string{"99101", "99202", "99303"}[(from+i)%3],
+				NotBefore: now, NotAfter: now.AddDate(5, 0, 0), IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: now},
+			}
+			// Revoked ones are spread evenly, the same for every run.
+			if int(float64(from+i+1)*opt.Revoked) > int(float64(from+i)*opt.Revoked) {
+				c.Status = jpki.Status{State: jpki.Revoked, Reason: jpki.AffiliationChanged, Cause: jpki.Moved, Since: now}
+			}
+			var spki []byte
+			var err error
+			if !opt.StatusOnly {
+				if spki, err = nobodysKey(); err != nil {
+					return err
+				}
+			}
+			out[i], err = minter.Mint(c, seedAttributes, spki)
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+var seedAttributes = jpki.Attributes{Name: "試験　多数", NameSubstitutes: "00000", Sex: jpki.SexUnknown, BirthDate: "400000000", Address: "砂箱県青葉市", AddressSubstitutes: "000000"}
+
+// nobodysKey returns an RSA public key, DER, whose modulus is a random number.
+func nobodysKey() ([]byte, error) {
+	b := make([]byte, 256)
+	if _, err := rand.Read(b); err != nil {
+		return nil, err
+	}
+	b[0] |= 0x80
+	b[255] |= 1
+	return x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(b), E: 65537})
+}
+
+func addSeeds(tx *store.Tx, certs []store.Certificate, statusOnly bool) error {
+	now := certs[0].IssuedAt
+	if _, err := tx.Token(seedToken); errors.Is(err, jpki.UnknownToken) {
+		if err := errors.Join(
+			tx.PutHolder(store.Holder{ID: seedHolder, Municipality: "99101", Attributes: seedAttributes}, now),
+			tx.AddToken(store.Token{ID: seedToken, Type: jpki.Card, Holder: seedHolder, ValidUntil: now.AddDate(10, 0, 0)}, now)); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	for _, c := range certs {
+		var err error
+		if statusOnly {
+			err = tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
+		} else {
+			err = tx.AddCertificate(c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Audit(now, system, "seed", fmt.Sprintf("%d certificates", len(certs)), map[string]any{"first": certs[0].ID, "status_only": statusOnly})
+}

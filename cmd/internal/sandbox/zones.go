@@ -1,0 +1,356 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/api"
+	"github.com/openjpki/jpki/ca/audit"
+	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/crl"
+	"github.com/openjpki/jpki/ocsp"
+	ocspstatus "github.com/openjpki/jpki/ocsp/status"
+	"github.com/openjpki/jpki/verifier"
+	verifierapi "github.com/openjpki/jpki/verifier/api"
+)
+
+// authority is the zone with the CA keys and the database.
+type authority struct {
+	ca        *ca.Authority
+	station   *api.API
+	publisher *crl.Publisher
+	head      audit.Head // of the last checkpoint
+}
+
+// status is the public zone: delegated keys, a database handle that reads statuses only, and published files.
+type status struct {
+	reader    *store.StatusReader
+	index     *ocspstatus.Index
+	responder *ocsp.Responder
+	lists     *crl.Server
+}
+
+// relyingParty is a bank's zone: trust anchors and addresses.
+type relyingParty struct {
+	bank *verifierapi.API
+}
+
+// bankName is the relying party that has a token.
+const bankName = "sunabako-bank"
+
+// openZones makes every zone's parts and returns the loops that keep them going.
+func (s *System) openZones(ctx context.Context) (loops []func(context.Context) error, err error) {
+	s.env = s.newEnv()
+	if loops, err = s.openAuthority(ctx); err != nil {
+		return nil, fmt.Errorf("open the authority: %w", err)
+	}
+	more, err := s.openStatus(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open the status zone: %w", err)
+	}
+	if err := s.openBank(); err != nil {
+		return nil, fmt.Errorf("open the verifier: %w", err)
+	}
+	return append(loops, more...), nil
+}
+
+func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
+	var err error
+	s.ca, err = ca.New(ca.Config{
+		Store: s.db, Profile: s.profile, Issuers: s.keys.issuers, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
+	})
+	if err != nil {
+		return nil, err
+	}
+	// This process holds the directory's lock: whatever is open was begun by one that is dead.
+	if n, err := s.ca.Reconcile(ctx, 0); err != nil {
+		return nil, err
+	} else if n > 0 {
+		s.log.InfoContext(ctx, "ended issuances that were cut short", slog.Int("count", n))
+	}
+	for _, actor := range stationActors {
+		cert := s.keys.stations[actor.ID]
+		if known, err := s.ca.Authenticate(ctx, []*x509.Certificate{cert}); err == nil && known == actor {
+			continue
+		}
+		if err := s.ca.Enrol(ctx, system, actor, cert); err != nil {
+			return nil, err
+		}
+	}
+	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
+		return nil, err
+	}
+	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
+	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
+	for _, i := range s.keys.issuers {
+		issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
+		for _, m := range s.profile.Municipalities {
+			scope, _ := s.profile.CRLScope(s.env.StatusURL(), i.ID, m.Code)
+			issuer.Partitions = append(issuer.Partitions, scope)
+		}
+		cfg.Issuers = append(cfg.Issuers, issuer)
+	}
+	if s.publisher, err = crl.NewPublisher(cfg); err != nil {
+		return nil, err
+	}
+	dirty := make(chan crl.ID, 256)
+	changes := s.db.Changes()
+	return []func(context.Context) error{
+		func(ctx context.Context) error { s.publisher.Run(ctx, dirty); return ctx.Err() },
+		func(ctx context.Context) error { return s.markDirty(ctx, changes, dirty) },
+		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
+		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
+	}, nil
+}
+
+// markDirty follows the status log and tells the publisher which CRLs no longer say the truth. What changed while no
+// process ran is found by publishing everything once.
+func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty chan<- crl.ID) error {
+	send := func(k crl.ID) error {
+		select {
+		case dirty <- k:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var after int64
+	for first := true; ; first = false {
+		if first {
+			for _, i := range s.keys.issuers {
+				for _, m := range s.profile.Municipalities {
+					if err := send(crl.ID{Issuer: i.ID, Partition: m.Code}); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		log, err := s.db.StatusChanges(ctx, after, 10_000)
+		if err != nil {
+			s.log.ErrorContext(ctx, "status log cannot be read for CRLs", slog.Any("error", err))
+		}
+		stale := map[crl.ID]bool{}
+		for _, c := range log {
+			after = c.Seq
+			if c.Status.Version > 1 || c.Status.State != jpki.Good {
+				stale[crl.ID{Issuer: c.ID.Issuer, Partition: c.Partition}] = true
+			}
+		}
+		for k := range stale {
+			if err := send(k); err != nil {
+				return err
+			}
+		}
+		if len(log) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changes:
+		case <-time.After(time.Second): // changes by other processes are not announced
+		}
+	}
+}
+
+// revoked shows the database to the CRL publisher.
+type revoked struct{ r *store.StatusReader }
+
+// kept is how long an expired certificate stays listed: two publication periods (RFC 5280 §3.3).
+const kept = 48 * time.Hour
+
+func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) ([]crl.Entry, time.Time, error) {
+	asOf := time.Now()
+	listed, err := s.r.Listed(ctx, issuer, partition)
+	if err != nil {
+		return nil, asOf, err
+	}
+	var out []crl.Entry
+	for _, c := range listed {
+		if reason, at, revoked := c.Status.Revocation(); revoked && asOf.Before(c.NotAfter.Add(kept)) {
+			out = append(out, crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason})
+		}
+	}
+	return out, asOf, nil
+}
+
+func (s revoked) MayVanish(ctx context.Context, issuer jpki.IssuerID, serial jpki.Serial) (bool, error) {
+	c, err := s.r.StatusOf(ctx, jpki.CertID{Issuer: issuer, Serial: serial})
+	return err == nil && (c.Status.State == jpki.Good || time.Now().After(c.NotAfter)), err
+}
+
+// checkpoint signs the audit record's head if it has moved and adds it to a file that is only ever appended to.
+func (s *System) checkpoint(ctx context.Context) error {
+	var head audit.Head
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) { head, err = tx.AuditHead(); return err })
+	if err != nil || head == s.head {
+		return err
+	}
+	f, err := os.OpenFile(s.dir.path("authority", "checkpoints"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, audit.Sign(head, time.Now(), s.keys.audit))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		s.head = head
+	}
+	return err
+}
+
+func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error, error) {
+	var err error
+	if s.reader, err = store.OpenStatusReader("sqlite:" + s.dir.path("authority", "ca.db")); err != nil {
+		return nil, err
+	}
+	if s.index, err = ocspstatus.New(ocspstatus.Config{Log: s.reader, Now: time.Now, Wake: s.db.Changes()}); err != nil {
+		return nil, err
+	}
+	delegates, err := s.delegates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.responder, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: s.index, Now: time.Now, Prefix: "/ocsp"}); err != nil {
+		return nil, err
+	}
+	if s.lists, err = crl.NewServer(crl.ServerConfig{Dir: s.dir.path("public", "crl"), Now: time.Now}); err != nil {
+		return nil, err
+	}
+	return []func(context.Context) error{
+		s.index.Run,
+		boot.Every(s.log, "renew responder certificates", 24*time.Hour, func(ctx context.Context) error {
+			delegates, err := s.delegates(ctx)
+			if err != nil {
+				return err
+			}
+			return s.responder.SetDelegates(delegates)
+		}),
+	}, nil
+}
+
+// statusHandler looks at the path as it came: a router would clean the slashes of a base64 request away.
+func (s *System) statusHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/ocsp" || strings.HasPrefix(r.URL.Path, "/ocsp/"):
+			s.responder.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/crl/"):
+			s.lists.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/ca/"):
+			s.serveCA(w, r)
+		default:
+			jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
+		}
+	})
+}
+
+// serveCA hands out an authority's certificate, DER: /ca/sign-1.cer.
+func (s *System) serveCA(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		jpki.WriteProblem(w, r, jpki.Errorf(jpki.MethodNotAllowed, ""))
+		return
+	}
+	for _, i := range s.keys.issuers {
+		if r.URL.Path == "/ca/"+i.ID.String()+".cer" {
+			w.Header().Set("Content-Type", "application/pkix-cert")
+			_, _ = w.Write(i.Certificate.Raw)
+			return
+		}
+	}
+	jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
+}
+
+func (s *System) openBank() error {
+	token, err := openToken(s.dir.path("verifier", "token"))
+	if err != nil {
+		return err
+	}
+	s.env.VerifierToken = token
+	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: s.env.OCSPURL, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	challenges, err := verifier.NewChallenges(verifier.ChallengesConfig{Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	v, err := verifier.New(verifier.Config{Anchors: s.anchors(), Policies: policies(s.anchors()), Revocation: checker, Challenges: challenges, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	s.bank, err = verifierapi.New(verifierapi.Config{Verifier: v, Challenges: challenges, Tokens: map[string][sha256.Size]byte{bankName: sha256.Sum256([]byte(token))}, Now: time.Now, Log: s.log})
+	return err
+}
+
+func (s *System) anchors() []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, i := range s.keys.issuers {
+		out = append(out, i.Certificate)
+	}
+	return out
+}
+
+// policies are the sandbox's, each bound to the authority for its purpose; anchors are in the order of jpki.CAs.
+func policies(anchors []*x509.Certificate) []verifier.Policy {
+	out := verifier.SandboxPolicies()
+	for i, p := range out {
+		anchor := anchors[0]
+		if p.Purpose == verifier.ForAuthentication {
+			anchor = anchors[1]
+		}
+		out[i] = p.WithIssuers(anchor)
+	}
+	return out
+}
+
+// openToken reads the bank's access token, or draws it.
+func openToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		token := rand.Text()
+		return token, writeFile(path, []byte(token+"\n"), 0o600)
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// ready says why the sandbox cannot serve yet.
+func (s *System) ready() error {
+	if err := s.index.Err(); err != nil {
+		return fmt.Errorf("status index: %w", err)
+	}
+	if age := time.Since(s.index.Watermark()); age > 5*time.Second {
+		return errors.New("the status index does not follow the status log")
+	}
+	for _, i := range s.keys.issuers {
+		for _, k := range []crl.ID{{Issuer: i.ID}, {Issuer: i.ID, Partition: s.profile.Municipalities[0].Code}} {
+			if _, err := os.Stat(s.dir.path("public", "crl", k.Path())); err != nil {
+				return fmt.Errorf("CRL %s is not published", k)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *System) metrics() []boot.Metric {
+	return []boot.Metric{
+		boot.Outcomes("jpki_authority_requests_total", "Requests of stations and register, by outcome.", s.station.Outcomes),
+		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
+		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
+		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
+		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bank.Outcomes),
+		boot.Gauge("jpki_status_watermark_age_seconds", "How old the status index's view is.", func() float64 { return time.Since(s.index.Watermark()).Seconds() }),
+		boot.Gauge("jpki_status_certificates", "Certificates in the status index.", func() float64 { return float64(s.index.Len()) }),
+	}
+}

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/client"
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/hsm/card"
+)
+
+func cardCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "card", Short: "Virtual My Number cards: make, show, sign, log in, suspend",
+		Long: `Cards of the sandbox are files in its cards folder. A CARD is named by its number or by its file.
+New cards have the PINs ` + sandbox.SignPIN + ` (signature) and ` + sandbox.AuthPIN + ` (authentication) unless you choose others.`,
+	}
+	c.AddCommand(cardNew(), cardShow(), cardSign(), cardLogin(), cardSuspend())
+	return c
+}
+
+func pins(c *cobra.Command, sign, auth *string) {
+	if sign != nil {
+		c.Flags().StringVar(sign, "sign-pin", sandbox.SignPIN, "signature PIN: 6 to 16 capital letters and digits")
+	}
+	if auth != nil {
+		c.Flags().StringVar(auth, "auth-pin", sandbox.AuthPIN, "authentication PIN: 4 digits")
+	}
+}
+
+func openCard(c *cobra.Command, name string) (*card.Card, error) {
+	if strings.ContainsRune(name, filepath.Separator) || strings.HasSuffix(name, ".card") {
+		return card.Open(name)
+	}
+	return card.Open(filepath.Join(dirOf(c), "cards", name+".card"))
+}
+
+func cardNew() *cobra.Command {
+	var signPIN, authPIN, holder string
+	c := &cobra.Command{
+		Use: "new", Short: "Make a card, have two certificates issued to it and hand it over",
+		Long: `Makes a virtual card with two keys, registers a fictitious resident (or takes the holder you name), has the counter order
+both certificates and writes them on the card. It prints the card's number. Needs a running sandbox.`,
+		Example: `  jpki card new
+  jpki card new -holder H4ZK…          # a new card for somebody: the old one ends
+  CARD=$(jpki card new) && jpki card show $CARD`,
+		Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(card.CheckPIN(jpki.CardSign, signPIN), card.CheckPIN(jpki.CardAuth, authPIN)); err != nil {
+				return usageError{err}
+			}
+			if holder, err = someHolder(c.Context(), env, holder); err != nil {
+				return err
+			}
+			station, err := env.Station()
+			if err != nil {
+				return err
+			}
+			k, err := card.New(card.Config{Dir: env.CardDir, ID: "C" + rand.Text()[:12], SignPIN: signPIN, AuthPIN: authPIN, Rand: rand.Reader})
+			if err != nil {
+				return err
+			}
+			if _, err := sandbox.Personalise(c.Context(), station, k, holder, signPIN, authPIN, jpki.CardSign, jpki.CardAuth); err != nil {
+				return errors.Join(err, os.Remove(k.Path()))
+			}
+			fmt.Fprintln(c.OutOrStdout(), k.ID())
+			fmt.Fprintln(c.ErrOrStderr(), "holder "+holder)
+			return nil
+		},
+	}
+	pins(c, &signPIN, &authPIN)
+	c.Flags().StringVar(&holder, "holder", "", "an existing holder; default: somebody new")
+	return c
+}
+
+func cardShow() *cobra.Command {
+	var signPIN string
+	c := &cobra.Command{
+		Use: "show [CARD]", Short: "List the cards, or show one: tries left and certificates",
+		Example: `  jpki card show
+  jpki card show CK3V7QJ2MNBXA -sign-pin ` + sandbox.SignPIN,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			out := c.OutOrStdout()
+			if len(args) == 0 {
+				paths, err := card.List(filepath.Join(dirOf(c), "cards"))
+				if err != nil {
+					return err
+				}
+				for _, p := range paths {
+					fmt.Fprintln(out, strings.TrimSuffix(filepath.Base(p), ".card"))
+				}
+				return nil
+			}
+			k, err := openCard(c, args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "card  %s\n", k.ID())
+			for _, kind := range card.Kinds {
+				tries, err := k.Tries(kind)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "\n%s  PIN tries left: %d\n", kind, tries)
+				if kind == jpki.CardSign && !c.Flags().Changed("sign-pin") {
+					fmt.Fprintln(out, "  readable with -sign-pin only, as on a real card")
+					continue
+				}
+				der, err := k.Certificate(kind, signPIN)
+				if errors.Is(err, card.ErrNoCertificate) {
+					fmt.Fprintln(out, "  no certificate")
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				if err := describeCertificate(out, der, "  "); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	pins(c, &signPIN, nil)
+	return c
+}
+
+func cardSign() *cobra.Command {
+	var signPIN, output, certOut string
+	c := &cobra.Command{
+		Use: "sign CARD FILE", Short: "Sign a file with the card's signature key",
+		Long: `Writes a raw RSA PKCS #1 v1.5 signature over the file's SHA-256 to FILE.sig and the signature certificate to FILE.crt.`,
+		Example: `  jpki card sign $CARD contract.txt
+  jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt`,
+		Args: exactly("CARD", "FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			k, err := openCard(c, args[0])
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(args[1])
+			if err != nil {
+				return err
+			}
+			digest := sha256.Sum256(text)
+			signature, err := k.Sign(jpki.CardSign, signPIN, digest[:], crypto.SHA256)
+			if err != nil {
+				return err
+			}
+			der, err := k.Certificate(jpki.CardSign, signPIN)
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				output = args[1] + ".sig"
+			}
+			if certOut == "" {
+				certOut = args[1] + ".crt"
+			}
+			return errors.Join(os.WriteFile(output, signature, 0o600),
+				os.WriteFile(certOut, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+		},
+	}
+	pins(c, &signPIN, nil)
+	c.Flags().StringVar(&output, "out", "", "where the signature goes (default FILE.sig)")
+	c.Flags().StringVar(&certOut, "cert-out", "", "where the certificate goes (default FILE.crt)")
+	return c
+}
+
+func cardLogin() *cobra.Command {
+	var authPIN string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "login CARD", Short: "Log in at the sandbox's bank with the card's authentication key",
+		Example: `  jpki card login $CARD
+  jpki card login $CARD -json | jq .code`,
+		Args: exactly("CARD"),
+		RunE: func(c *cobra.Command, args []string) error {
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			k, err := openCard(c, args[0])
+			if err != nil {
+				return err
+			}
+			bank := env.Bank()
+			challenge, err := bank.Challenge(c.Context())
+			if err != nil {
+				return err
+			}
+			digest := sha256.Sum256(challenge.Message)
+			signature, err := k.Sign(jpki.CardAuth, authPIN, digest[:], crypto.SHA256)
+			if err != nil {
+				return err
+			}
+			der, err := k.Certificate(jpki.CardAuth, "")
+			if err != nil {
+				return err
+			}
+			v, err := bank.Login(c.Context(), challenge.ID, der, signature)
+			if err != nil {
+				return err
+			}
+			return printVerdict(c, v, asJSON)
+		},
+	}
+	pins(c, nil, &authPIN)
+	c.Flags().BoolVar(&asJSON, "json", false, "print the whole result as JSON")
+	return c
+}
+
+func cardSuspend() *cobra.Command {
+	cause := string(jpki.Lost)
+	c := &cobra.Command{
+		Use: "suspend [CARD]", Short: "Report a card lost: the call centre suspends its certificates",
+		Long: `Without CARD the sample certificates' card is suspended; they are replaced when the sandbox starts next time.`,
+		Example: `  jpki card suspend $CARD
+  jpki card suspend                 # the card of $SAMPLE_SIGN_CERT`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			hotline, err := env.Hotline()
+			if err != nil {
+				return err
+			}
+			changes, err := suspendTargets(c, env, args, cause)
+			if err != nil {
+				return err
+			}
+			for _, ch := range changes {
+				got, err := hotline.Suspend(c.Context(), rand.Text(), ch)
+				if err != nil {
+					return err
+				}
+				for _, g := range got.Changed {
+					fmt.Fprintf(c.OutOrStdout(), "%-9s  %s  %s %s\n", g.Kind, g.Certificate, g.State, g.Reason)
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&cause, "cause", cause, "lost or key-doubt")
+	return c
+}
+
+func suspendTargets(c *cobra.Command, env sandbox.Env, args []string, cause string) ([]client.Change, error) {
+	if len(args) == 1 {
+		k, err := openCard(c, args[0])
+		if err != nil {
+			return nil, err
+		}
+		return []client.Change{{Token: k.ID(), Cause: jpki.Cause(cause)}}, nil
+	}
+	var out []client.Change
+	for path, ca := range map[string]jpki.CA{env.SampleSignCert: jpki.SignCA, env.SampleAuthCert: jpki.AuthCA} {
+		cert, err := sandbox.ReadCertificate(path)
+		if err != nil {
+			return nil, err
+		}
+		serial, err := jpki.SerialFromBig(cert.SerialNumber)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, client.Change{Certificate: &jpki.CertID{Issuer: jpki.IssuerID{CA: ca, Generation: 1}, Serial: serial}, Cause: jpki.Cause(cause)})
+	}
+	return out, nil
+}
+
+// stationCommand is what a counter does without a card reader.
+func stationCommand() *cobra.Command {
+	c := &cobra.Command{Use: "station", Short: "Ask the authority for certificates, as the sandbox's counter"}
+	var holder, token, kind string
+	request := &cobra.Command{
+		Use: "request [FILE]", Short: "Have a certification request (PKCS #10) answered with a certificate",
+		Long:    `Reads the request, PEM or DER, from FILE or standard input and prints the certificate in PEM.`,
+		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request -kind card-sign > my.crt`,
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			in := c.InOrStdin()
+			if len(args) == 1 {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer func() { _ = f.Close() }()
+				in = f
+			}
+			var text bytes.Buffer
+			if _, err := text.ReadFrom(in); err != nil {
+				return err
+			}
+			der := text.Bytes()
+			if block, _ := pem.Decode(der); block != nil {
+				der = block.Bytes
+			}
+			station, err := env.Station()
+			if err != nil {
+				return err
+			}
+			if holder, err = someHolder(c.Context(), env, holder); err != nil {
+				return err
+			}
+			if token == "" {
+				token = "T" + rand.Text()[:12]
+			}
+			got, err := station.Issue(c.Context(), rand.Text(), client.CertificateOrder{Holder: holder, Token: token, Requests: []client.KeyRequest{{Kind: jpki.Kind(kind), Request: client.RequestPEM(der)}}})
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(c.OutOrStdout(), got.Certificates[0].Certificate)
+			return nil
+		},
+	}
+	request.Flags().StringVar(&holder, "holder", "", "an existing holder; default: somebody new")
+	request.Flags().StringVar(&token, "token", "", "number of the card; default: a new one")
+	request.Flags().StringVar(&kind, "kind", string(jpki.CardSign), "card-sign or card-auth")
+	c.AddCommand(request)
+	return c
+}
+
+// someHolder returns the holder named, or registers somebody new.
+func someHolder(ctx context.Context, env sandbox.Env, holder string) (string, error) {
+	if holder != "" {
+		return holder, nil
+	}
+	register, err := env.Register()
+	if err != nil {
+		return "", err
+	}
+	r := sandbox.NewResident(int(rand.Text()[0]))
+	return r.ID, sandbox.RegisterResident(ctx, register, r)
+}

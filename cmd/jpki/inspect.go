@@ -1,0 +1,428 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/audit"
+	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/verifier"
+)
+
+var errLang = errors.New("-lang is en or ja")
+
+func certificateCommand() *cobra.Command {
+	c := &cobra.Command{Use: "certificate", Short: "Look at certificates"}
+	show := &cobra.Command{
+		Use: "show FILE", Short: "What a certificate says, with the four attributes in Japanese",
+		Example: `  jpki certificate show var/sandbox/sample/sign.crt`,
+		Args:    exactly("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			cert, err := sandbox.ReadCertificate(args[0])
+			if err != nil {
+				return err
+			}
+			return describeCertificate(c.OutOrStdout(), cert.Raw, "")
+		},
+	}
+	c.AddCommand(show)
+	return c
+}
+
+// policyNames tells the sandbox's certificate policies apart for people.
+var policyNames = func() map[string]jpki.Kind {
+	out := map[string]jpki.Kind{}
+	for _, p := range verifier.SandboxPolicies() {
+		for kind, oids := range p.CertificatePolicies {
+			for _, oid := range oids {
+				out[oid] = kind
+			}
+		}
+	}
+	return out
+}()
+
+// describeCertificate prints a certificate for people, a field a line.
+func describeCertificate(out io.Writer, der []byte, indent string) error {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s%s\t%s\n", indent, name, fmt.Sprintf(format, args...))
+	}
+	line("subject", "%s", c.Subject)
+	line("issuer", "%s", c.Issuer)
+	line("serial", "%X", c.SerialNumber)
+	line("valid", "%s to %s JST", c.NotBefore.In(jpki.JST).Format(time.DateTime), c.NotAfter.In(jpki.JST).Format(time.DateTime))
+	line("key", "%s", keyName(c.PublicKey))
+	var usages []string
+	for bit, name := range map[x509.KeyUsage]string{x509.KeyUsageDigitalSignature: "digitalSignature", x509.KeyUsageContentCommitment: "nonRepudiation", x509.KeyUsageCertSign: "keyCertSign", x509.KeyUsageCRLSign: "cRLSign"} {
+		if c.KeyUsage&bit != 0 {
+			usages = append(usages, name)
+		}
+	}
+	if len(usages) > 1 && usages[0] > usages[1] {
+		usages[0], usages[1] = usages[1], usages[0]
+	}
+	line("key usage", "%s", strings.Join(usages, ", "))
+	for _, p := range c.Policies {
+		name := p.String()
+		if kind, ok := policyNames[name]; ok {
+			name += " (" + string(kind) + ", sandbox)"
+		}
+		line("policy", "%s", name)
+	}
+	for _, u := range c.OCSPServer {
+		line("OCSP", "%s", u)
+	}
+	for _, u := range c.CRLDistributionPoints {
+		line("CRL", "%s", u)
+	}
+	line("key identifier", "%X, of the issuer %X", c.SubjectKeyId, c.AuthorityKeyId)
+	line("SHA-256", "%X", sha256.Sum256(der))
+	for _, e := range c.Extensions {
+		if e.Id.String() != "2.5.29.17" || c.IsCA {
+			continue
+		}
+		a, err := verifier.ParseAttributes(e.Value)
+		if err != nil {
+			continue // of another form than the four attributes'
+		}
+		line("氏名", "%s%s", a.Name, substitutes(a.NameSubstitutes))
+		line("生年月日", "%s", birthDate(a.BirthDate))
+		line("性別", "%s", map[jpki.Sex]string{jpki.Male: "男", jpki.Female: "女", jpki.SexUnknown: "不明", jpki.SexNotApplicable: "適用不能"}[a.Sex])
+		line("住所", "%s%s", a.Address, substitutes(a.AddressSubstitutes))
+	}
+	return w.Flush()
+}
+
+func keyName(k any) string {
+	switch k := k.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d bits", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return fmt.Sprintf("%T", k)
+}
+
+func substitutes(marks string) string {
+	if strings.Contains(marks, "1") {
+		return "（代替文字の位置: " + marks + "）"
+	}
+	return ""
+}
+
+func birthDate(b jpki.BirthDate) string {
+	y, m, d := b.Parts()
+	part := func(n int, unit string) string {
+		if n == 0 {
+			return "不詳"
+		}
+		return fmt.Sprint(n) + unit
+	}
+	return part(y, "年") + part(m, "月") + part(d, "日")
+}
+
+func ocspCommand() *cobra.Command {
+	var url string
+	c := &cobra.Command{
+		Use: "ocsp CERTIFICATE", Short: "Ask the responder about a certificate: good, revoked or unknown",
+		Long: `Asks the OCSP responder, checks the answer's signature, responder, nonce and times, and prints the status.
+Exit code 0 means good; 3 anything else.`,
+		Example: `  jpki ocsp var/sandbox/sample/sign.crt`,
+		Args:    exactly("CERTIFICATE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			cert, err := sandbox.ReadCertificate(args[0])
+			if err != nil {
+				return err
+			}
+			issuer, err := env.Issuer(cert)
+			if err != nil {
+				return err
+			}
+			if url == "" {
+				url = env.OCSPURL
+			}
+			a, err := sandbox.AskOCSP(c.Context(), url, cert, issuer)
+			if err != nil {
+				return err
+			}
+			out := c.OutOrStdout()
+			fmt.Fprintln(out, sandbox.Describe(a))
+			if a.Revoked {
+				fmt.Fprintf(out, "since  %s JST\n", a.RevokedAt.In(jpki.JST).Format(time.DateTime))
+			}
+			fmt.Fprintf(out, "as of  %s JST\n", a.ThisUpdate.In(jpki.JST).Format(time.DateTime))
+			if a.Revoked || a.Unknown {
+				return errNo
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&url, "url", "", "another responder than the sandbox's")
+	return c
+}
+
+func crlCommand() *cobra.Command {
+	c := &cobra.Command{Use: "crl", Short: "Look at revocation lists"}
+	show := &cobra.Command{
+		Use: "show FILE", Short: "What a CRL says",
+		Example: `  curl -s $CRL_URL/sign-1/full.crl | jpki crl show -
+  jpki crl show var/sandbox/public/crl/sign-1/99101.crl`,
+		Args: exactly("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			text, err := readFile(c, args[0])
+			if err != nil {
+				return err
+			}
+			if block, _ := pem.Decode(text); block != nil {
+				text = block.Bytes
+			}
+			list, err := x509.ParseRevocationList(text)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintf(w, "issuer\t%s\nkey identifier\t%X\nnumber\t%d\nthis update\t%s JST\nnext update\t%s JST\nentries\t%d\n", list.Issuer, list.AuthorityKeyId, list.Number,
+				list.ThisUpdate.In(jpki.JST).Format(time.DateTime), list.NextUpdate.In(jpki.JST).Format(time.DateTime), len(list.RevokedCertificateEntries))
+			for _, e := range list.RevokedCertificateEntries {
+				fmt.Fprintf(w, "  %X\t%s JST  %s\n", e.SerialNumber, e.RevocationTime.In(jpki.JST).Format(time.DateTime), jpki.Reason(e.ReasonCode))
+			}
+			return w.Flush()
+		},
+	}
+	c.AddCommand(show)
+	return c
+}
+
+func readFile(c *cobra.Command, path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(io.LimitReader(c.InOrStdin(), 1<<30))
+	}
+	return os.ReadFile(path)
+}
+
+func verifyCommand() *cobra.Command {
+	var certFile, sigFile string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "verify -cert CERT -signature SIG FILE", Short: "Verify a signature over a file with the verifier library",
+		Long: `Checks a raw signature over the file's SHA-256 as a relying party would: trust anchor, validity, purpose, policy,
+revocation by OCSP, and the signature. Exit code 0 means it may be relied upon; 3 that it may not, or not yet.`,
+		Example: `  jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt
+  jpki verify -cert c.crt -signature c.sig -json c.txt | jq .code`,
+		Args: exactly("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if certFile == "" || sigFile == "" {
+				return usageError{errors.New("-cert and -signature are required")}
+			}
+			env, err := sandbox.Load(dirOf(c))
+			if err != nil {
+				return err
+			}
+			text, err := readFile(c, args[0])
+			if err != nil {
+				return err
+			}
+			signature, err := os.ReadFile(sigFile)
+			if err != nil {
+				return err
+			}
+			cert, err := sandbox.ReadCertificate(certFile)
+			if err != nil {
+				return err
+			}
+			v, err := verifyLocally(c.Context(), env, cert, text, signature)
+			if err != nil {
+				return err
+			}
+			return printVerdict(c, v, asJSON)
+		},
+	}
+	c.Flags().StringVar(&certFile, "cert", "", "the signer's certificate, PEM or DER")
+	c.Flags().StringVar(&sigFile, "signature", "", "the signature, binary")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the whole result as JSON")
+	return c
+}
+
+func verifyLocally(ctx context.Context, env sandbox.Env, cert *x509.Certificate, text, signature []byte) (sandbox.Verdict, error) {
+	var v sandbox.Verdict
+	lib, err := env.Verifier()
+	if err != nil {
+		return v, err
+	}
+	digest := sha256.Sum256(text)
+	result, err := lib.Signature(ctx, verifier.SignatureInput{Certificate: cert.Raw, Digest: digest[:], Hash: crypto.SHA256, Signature: signature})
+	if err != nil {
+		return v, err
+	}
+	if v.Raw, err = json.Marshal(result); err != nil {
+		return v, err
+	}
+	raw := v.Raw
+	err = json.Unmarshal(raw, &v)
+	v.Raw = raw
+	return v, err
+}
+
+// printVerdict prints a verdict for people or scripts; one that is not TOTAL-PASSED ends with errNo.
+func printVerdict(c *cobra.Command, v sandbox.Verdict, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		fmt.Fprintln(out, string(v.Raw))
+	} else {
+		lang := ""
+		if strings.HasPrefix(os.Getenv("LANG"), "ja") {
+			lang = "ja"
+		}
+		fmt.Fprintf(out, "%s  %s\n%s\n%s\n", v.Indication, v.Code, v.Message.In(lang), v.Action.In(lang))
+		if a := v.Attributes; a != nil {
+			fmt.Fprintf(out, "氏名      %s\n生年月日  %s\n住所      %s\n", a.Name, birthDate(a.BirthDate), a.Address)
+		}
+	}
+	if v.Indication != string(verifier.TotalPassed) {
+		return errNo
+	}
+	return nil
+}
+
+func auditCommand() *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "The authority's audit record"}
+	verify := &cobra.Command{
+		Use: "verify", Short: "Check that nothing in the audit record was removed, reordered or altered",
+		Long: `Reads the record from the database, checks each entry's link to the one before it, every signed checkpoint, and that each
+certificate's last recorded change is its present status. Works while the sandbox runs and when it does not.
+Exit code 0 means the record is whole; 3 that it is not.`,
+		Example: `  jpki audit verify
+  jpki audit verify -dir /tmp/b`,
+		Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error { return verifyAudit(c, dirOf(c)) },
+	}
+	c.AddCommand(verify)
+	return c
+}
+
+func verifyAudit(c *cobra.Command, dir string) error {
+	db, err := store.Open(c.Context(), "sqlite:"+filepath.Join(dir, "authority", "ca.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	checkpoints, err := readCheckpoints(dir)
+	if err != nil {
+		return err
+	}
+	type change struct {
+		State   jpki.State `json:"state"`
+		Version int64      `json:"version"`
+	}
+	last := map[string]change{}
+	wrong := []string{}
+	at := map[int64]audit.Hash{}
+	for _, cp := range checkpoints {
+		at[cp.Seq] = cp.Hash
+	}
+	head, err := audit.Verify(db.AuditEntries(c.Context()), func(e audit.Entry) error {
+		if hash, ok := at[e.Seq]; ok && hash != e.Hash {
+			return &audit.BrokenChainError{Seq: e.Seq, Reason: "not what a signed checkpoint saw"}
+		}
+		switch e.Action {
+		case "issue", "suspend", "resume", "revoke", "issue.abandoned":
+			var ch change
+			if err := json.Unmarshal([]byte(e.Detail), &ch); err != nil {
+				return &audit.BrokenChainError{Seq: e.Seq, Reason: "no status in its detail"}
+			}
+			last[e.Subject] = ch
+		}
+		return nil
+	})
+	if broken, ok := errors.AsType[*audit.BrokenChainError](err); ok {
+		fmt.Fprintln(c.OutOrStdout(), broken)
+		return errNo
+	}
+	if err != nil {
+		return err
+	}
+	if n := len(checkpoints); n > 0 && checkpoints[n-1].Seq > head.Seq {
+		wrong = append(wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", head.Seq+1, checkpoints[n-1].Seq))
+	}
+	statuses := 0
+	for id, ch := range last {
+		cert, err := jpki.ParseCertID(id)
+		if err != nil {
+			return err
+		}
+		now, err := db.StatusOf(c.Context(), cert)
+		if err != nil && !errors.Is(err, jpki.UnknownCertificate) {
+			return err
+		}
+		if now.Status.State != ch.State || now.Status.Version != ch.Version {
+			wrong = append(wrong, fmt.Sprintf("%s is %s (version %d), the record says %s (version %d)", id, now.Status.State, now.Status.Version, ch.State, ch.Version))
+		}
+		statuses++
+	}
+	for _, w := range wrong {
+		fmt.Fprintln(c.OutOrStdout(), w)
+	}
+	if len(wrong) > 0 {
+		return errNo
+	}
+	fmt.Fprintf(c.OutOrStdout(), "whole: %d entries, %d signed checkpoints, %d certificates as recorded\nhead   %s\n", head.Seq, len(checkpoints), statuses, head.Hash)
+	return nil
+}
+
+// readCheckpoints reads the signed heads and checks their signatures.
+func readCheckpoints(dir string) ([]audit.Checkpoint, error) {
+	public, err := os.ReadFile(filepath.Join(dir, "public", "audit.pub"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(public)))
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, errors.New("public/audit.pub is not an audit key")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "authority", "checkpoints"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// A process killed while it wrote leaves at most one line without its end.
+	lines := strings.Split(string(text), "\n")
+	var out []audit.Checkpoint
+	for i, line := range lines[:len(lines)-1] {
+		c, err := audit.ParseCheckpoint(line)
+		if err != nil || !c.Valid(key) {
+			return nil, fmt.Errorf("checkpoint in line %d is not signed with the audit key", i+1)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}

@@ -1,0 +1,109 @@
+// Command jpki is the operator's and the developer's tool, and the whole system in one process for a laptop.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openjpki/jpki"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 the answer is "no" (not good, not valid, broken).
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitNo      = 3
+)
+
+// errNo is the error of a command that worked and whose answer is no; it has been printed already.
+var errNo = errors.New("no")
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(singleDashes(args))
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errNo):
+		return exitNo
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, "jpki: "+usage.Error()+" (see --help)")
+		return exitUsage
+	}
+	fmt.Fprintln(os.Stderr, "jpki: "+explain(err))
+	return exitFailure
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+// explain puts an error into one line; problems of the authority speak in their own sentence.
+func explain(err error) string {
+	if e, ok := errors.AsType[*jpki.Error](err); ok {
+		text := e.Problem.Title(os.Getenv("LANG"))
+		if e.Detail != "" {
+			text += ": " + e.Detail
+		}
+		return text + " [" + string(e.Problem) + "]"
+	}
+	return err.Error()
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "jpki",
+		Short: "A Japanese public key infrastructure, open and complete",
+		Long: `jpki runs and inspects a public key infrastructure in the manner of Japan's JPKI.
+
+Start the whole system with "jpki sandbox"; while it runs, the other commands find it through -dir.`,
+		Example: `  jpki sandbox                            # everything in one process, with a story; stays until Ctrl-C
+  jpki card new                           # a resident with a card and two certificates
+  jpki card sign CARD contract.txt        # sign with the card
+  jpki certificate show sign.crt          # what a certificate says, attributes in Japanese
+  jpki ocsp sign.crt                      # good, revoked or unknown
+  jpki audit verify                       # has anybody tampered with the record?`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().String("dir", "var/sandbox", "directory of the sandbox")
+	root.AddCommand(sandboxCommand(), cardCommand(), stationCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// singleDashes lets long flags be written with one dash, as in -dir: no command has short flags of several letters.
+func singleDashes(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i, a := range args {
+		if a == "--" {
+			return append(out, args[i:]...)
+		}
+		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
+			a = "-" + a
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// exactly demands a number of arguments and says what they are.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usageError{fmt.Errorf("want %d argument(s): %v", len(names), names)}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
+)
+
+func sandboxCommand() *cobra.Command {
+	var opt sandbox.Options
+	c := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Run everything in one process and play the life of a card",
+		Long: `Makes a sandbox hierarchy on first start (names under O=JPKI-SANDBOX), starts the authority, the status services and
+the verifier on loopback, plays the life of a card as a story, and stays up until Ctrl-C. While it is up, DIR/env holds
+shell variables with every address and file.
+
+  port 8443  authority: station and register API (mutual TLS)
+  port 8080  status: /ocsp, /crl/ISSUER/PARTITION.crl, /ca/ISSUER.cer
+  port 8090  verifier API for relying parties
+  port 8099  /healthz, /readyz, /metrics`,
+		Example: `  jpki sandbox                      # in var/sandbox
+  jpki sandbox -once                # ends after the story: 0 if every step held
+  jpki sandbox -dir /tmp/b -offset 100   # a second one beside the first
+  jpki sandbox -lang ja             # 物語を日本語で`,
+		Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			opt.Dir, opt.Out = dirOf(c), c.OutOrStdout()
+			if opt.Lang != "en" && opt.Lang != "ja" {
+				return usageError{errLang}
+			}
+			return sandbox.Run(c.Context(), opt)
+		},
+	}
+	lang := "en"
+	if strings.HasPrefix(os.Getenv("LANG"), "ja") {
+		lang = "ja"
+	}
+	c.Flags().IntVar(&opt.Offset, "offset", 0, "added to every port")
+	c.Flags().BoolVar(&opt.Once, "once", false, "end after the story")
+	c.Flags().StringVar(&opt.Lang, "lang", lang, "language of the story: en or ja")
+	return c
+}
+
+func dirOf(c *cobra.Command) string {
+	dir, _ := c.Flags().GetString("dir") // declared on the root command
+	return dir
+}

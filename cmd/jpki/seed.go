@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
+)
+
+func seedCommand() *cobra.Command {
+	var opt sandbox.SeedOptions
+	c := &cobra.Command{
+		Use: "seed", Short: "Add many certificates to a sandbox, for load and scale tests",
+		Long: `Adds N issued certificates of nobody, half for signature and half for authentication, spread over the municipalities; a
+running sandbox answers for them at once. With -status-only there are numbers and statuses but no certificates: faster.`,
+		Example: `  jpki seed -n 1000
+  jpki seed -n 1000000 -revoked 0.1 -status-only`,
+		Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			opt.Dir = dirOf(c)
+			if opt.Count < 1 || opt.Revoked < 0 || opt.Revoked > 1 {
+				return usageError{errors.New("-n must be positive and -revoked between 0 and 1")}
+			}
+			var out io.Writer
+			if isatty.IsTerminal(os.Stderr.Fd()) {
+				out = os.Stderr
+			}
+			bars := mpb.NewWithContext(c.Context(), mpb.WithOutput(out))
+			bar := bars.AddBar(int64(opt.Count), mpb.PrependDecorators(decor.Name("seed "), decor.CountersNoUnit("%d / %d")),
+				mpb.AppendDecorators(decor.Percentage(), decor.Name("  "), decor.EwmaSpeed(0, "%.0f/s", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)))
+			opt.Progress = func(done int) { bar.SetCurrent(int64(done)) }
+			err := sandbox.Seed(c.Context(), opt)
+			if err != nil {
+				bar.Abort(false)
+			}
+			bars.Wait()
+			return err
+		},
+	}
+	c.Flags().IntVar(&opt.Count, "n", 1000, "how many certificates")
+	c.Flags().Float64Var(&opt.Revoked, "revoked", 0.05, "share of them that is revoked, 0 to 1")
+	c.Flags().BoolVar(&opt.StatusOnly, "status-only", false, "numbers and statuses without certificates")
+	return c
+}
