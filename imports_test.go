@@ -60,6 +60,7 @@ const rooms = `
 	github.com/spf13/cobra:              cmd
 	github.com/vbauerster/mpb/v8:        cmd
 	github.com/mattn/go-isatty:          cmd
+	github.com/mattn/go-runewidth:       cmd
 `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
