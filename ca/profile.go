@@ -174,7 +174,7 @@ func attributeValue(a jpki.Attributes, field string) (string, bool) {
 
 func parseOID(s string) (asn1.ObjectIdentifier, error) {
 	var oid asn1.ObjectIdentifier
-	for _, part := range strings.Split(s, ".") {
+	for part := range strings.SplitSeq(s, ".") {
 		n, err := strconv.Atoi(part)
 		if err != nil || n < 0 {
 			return nil, fmt.Errorf("%q is not an object identifier", s)

@@ -6,7 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // as RFC 5280 has it
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -59,7 +59,7 @@ func TestCertificatesHaveTheProfilesShape(t *testing.T) {
 			if diff := cmp.Diff(want, shapeOf(c)); diff != "" {
 				w.t.Errorf("%s: extensions (-want +got):\n%s", got.Kind, diff)
 			}
-			sum := sha1.Sum(rawKey(w.t, c)) //nolint:gosec // as RFC 5280 has it
+			sum := sha1.Sum(rawKey(w.t, c))
 			switch {
 			case len(c.Policies) != 1 || c.Policies[0].String() != policy:
 				w.t.Errorf("%s: policies %v", got.Kind, c.Policies)
@@ -208,7 +208,7 @@ func TestProfilesThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, edit := range map[string][2]string{
-		"unknown key":         {"name: JPKI-SANDBOX", "name: JPKI-SANDBOX\nnmae: x"},
+		"unknown key":         {"name: JPKI-SANDBOX", "name: JPKI-SANDBOX\nextra: x"},
 		"unknown extension":   {"subjectAltName, certificatePolicies!", "subjectAltNam, certificatePolicies!"},
 		"bad policy":          {"2.999.8.5.1.1.20", "policy"},
 		"bad name":            {"[C=JP, \"CN={id}\"]", "[C=JP, \"XX={id}\"]"},

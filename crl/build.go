@@ -37,7 +37,6 @@ var (
 	oidAuthorityKeyIdentifier   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidCRLNumber                = asn1.ObjectIdentifier{2, 5, 29, 20}
 	oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
-	oidReasonCode               = asn1.ObjectIdentifier{2, 5, 29, 21}
 )
 
 // Build writes the DER of a version 2 CRL to w. The entries must come in strictly ascending order of their serials, so that

@@ -462,7 +462,8 @@ func TestScope(t *testing.T) {
 
 func TestParsePath(t *testing.T) {
 	for _, k := range []crl.ID{
-		{Issuer: jpki.IssuerID{CA: jpki.SignCA, Generation: 1}}, {Issuer: jpki.IssuerID{CA: jpki.AuthCA, Generation: 12}, Partition: "99101"},
+		{Issuer: jpki.IssuerID{CA: jpki.SignCA, Generation: 1}},
+		{Issuer: jpki.IssuerID{CA: jpki.AuthCA, Generation: 12}, Partition: "99101"},
 		{Issuer: jpki.IssuerID{CA: jpki.SignCA, Generation: 3}, Partition: "132217"},
 	} {
 		if got, err := crl.ParsePath(k.Path()); err != nil || got != k {

@@ -173,8 +173,9 @@ func readTimes(head []byte) (this, next time.Time, err error) {
 	s := cryptobyte.String(head)
 	var skipped cryptobyte.String
 	version := 0
-	ok := skipHeader(&s) && skipHeader(&s) && // CertificateList, TBSCertList
-		s.ReadASN1Integer(&version) && version == 1 &&
+	list := skipHeader(&s)
+	tbs := list && skipHeader(&s)
+	ok := tbs && s.ReadASN1Integer(&version) && version == 1 &&
 		s.ReadASN1(&skipped, cryptobyte_asn1.SEQUENCE) && // signature
 		s.ReadASN1(&skipped, cryptobyte_asn1.SEQUENCE) && // issuer
 		readTime(&s, &this) && readTime(&s, &next)

@@ -88,8 +88,12 @@ func TestServe(t *testing.T) {
 		name, value string
 		want        int
 	}{
-		{"If-None-Match", etag, 304}, {"If-None-Match", `"other"`, 200}, {"If-Modified-Since", modified, 304},
-		{"If-Modified-Since", t0.Add(-time.Second).Format(http.TimeFormat), 200}, {"If-Match", `"other"`, 412}, {"Range", "bytes=999999-", 416},
+		{"If-None-Match", etag, 304},
+		{"If-None-Match", `"other"`, 200},
+		{"If-Modified-Since", modified, 304},
+		{"If-Modified-Since", t0.Add(-time.Second).Format(http.TimeFormat), 200},
+		{"If-Match", `"other"`, 412},
+		{"Range", "bytes=999999-", 416},
 	} {
 		if resp, _ := get(t, "GET", url101, c.name, c.value); resp.StatusCode != c.want {
 			t.Errorf("%s %s: %d, want %d", c.name, c.value, resp.StatusCode, c.want)
@@ -140,8 +144,12 @@ func TestServeCacheControl(t *testing.T) {
 		at   time.Duration
 		want string
 	}{
-		{0, "max-age=300,"}, {48*time.Hour - 300*time.Second, "max-age=300,"}, {48*time.Hour - 90*time.Second, "max-age=90,"},
-		{48*time.Hour - 500*time.Millisecond, "max-age=0,"}, {48 * time.Hour, "max-age=0,"}, {100 * time.Hour, "max-age=0,"},
+		{0, "max-age=300,"},
+		{48*time.Hour - 300*time.Second, "max-age=300,"},
+		{48*time.Hour - 90*time.Second, "max-age=90,"},
+		{48*time.Hour - 500*time.Millisecond, "max-age=0,"},
+		{48 * time.Hour, "max-age=0,"},
+		{100 * time.Hour, "max-age=0,"},
 	} {
 		w.set(func() { w.now = t0.Add(c.at) })
 		resp, _ := get(t, "GET", url+"/crl/sign-1/99101.crl")

@@ -7,7 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // RFC 6960 names responders by it
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -394,7 +394,7 @@ func (a *answer) marshal(key crypto.Signer, cert *x509.Certificate) []byte {
 	}
 	var tbs cryptobyte.Builder
 	tbs.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		id := sha1.Sum(keyBits(cert)) //nolint:gosec // see the import
+		id := sha1.Sum(keyBits(cert))
 		b.AddASN1(explicit(2), func(b *cryptobyte.Builder) { b.AddASN1OctetString(id[:]) })
 		b.AddASN1GeneralizedTime(a.producedAt)
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {

@@ -139,8 +139,7 @@ func (a *API) authenticate(c *gin.Context) (jpki.Actor, error) {
 func decode(c *gin.Context, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return jpki.Errorf(jpki.TooLarge, "a body has at most %d octets", maxBody)
 		}
 		return jpki.WrapError(jpki.Malformed, err, "the body broke off")

@@ -41,8 +41,10 @@ type stationCA struct {
 
 func newStationCA(t *testing.T) stationCA {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stations"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stations"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +55,10 @@ func newStationCA(t *testing.T) stationCA {
 
 func (s stationCA) client(t *testing.T, name string, usage x509.ExtKeyUsage, until time.Duration) (*tls.Certificate, *x509.Certificate) {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(until),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(until),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, s.cert, key.Public(), s.key)
 	if err != nil {
 		t.Fatal(err)
@@ -160,8 +164,10 @@ func (w *world) tls(pair *tls.Certificate) *tls.Config {
 func (w *world) as(pair *tls.Certificate) *client.Client { return client.New(w.url, w.tls(pair)) }
 
 func registered(holder, place string) jpki.Event {
-	return jpki.Event{ID: "reg-" + holder, Holder: holder, Type: jpki.Registered, EffectiveAt: time.Now().Add(-time.Minute), Municipality: place,
-		Attributes: &jpki.Attributes{Name: "砂場　花子", Sex: jpki.Female, BirthDate: "319800217", Address: "砂箱県青葉市中央一丁目2番3号"}}
+	return jpki.Event{
+		ID: "reg-" + holder, Holder: holder, Type: jpki.Registered, EffectiveAt: time.Now().Add(-time.Minute), Municipality: place,
+		Attributes: &jpki.Attributes{Name: "砂場　花子", Sex: jpki.Female, BirthDate: "319800217", Address: "砂箱県青葉市中央一丁目2番3号"},
+	}
 }
 
 func order(t *testing.T, token string, kinds ...jpki.Kind) client.CertificateOrder {
@@ -283,8 +289,10 @@ func TestEveryRefusalIsAProblemAndChangesNothing(t *testing.T) {
 		"unknown field":             {w.counter, "POST", certificates, "k", `{"holder":"h1","my_number":"x"}`, jpki.Malformed},
 		"wrong type":                {w.counter, "POST", certificates, "k", `{"holder":1}`, jpki.Malformed},
 		"neither PEM nor base64":    {w.counter, "POST", certificates, "k", `{"holder":"h1","token":"c","requests":[{"kind":"card-sign","request":"%"}]}`, jpki.Malformed},
-		"a certificate for a request": {w.counter, "POST", certificates, "k",
-			`{"holder":"h1","token":"c","requests":[{"kind":"card-sign","request":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}]}`, jpki.Malformed},
+		"a certificate for a request": {
+			w.counter, "POST", certificates, "k",
+			`{"holder":"h1","token":"c","requests":[{"kind":"card-sign","request":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}]}`, jpki.Malformed,
+		},
 		"1 MB":                   {w.counter, "POST", certificates, "k", `{"holder":"` + strings.Repeat("h", 1<<20) + `"}`, jpki.TooLarge},
 		"My Number as a string":  {w.counter, "POST", certificates, "k", `{"holder":"6214-9832-0257"}`, jpki.MyNumberPresent},
 		"My Number as a number":  {w.counter, "POST", certificates, "k", `{"holder":621498320257}`, jpki.MyNumberPresent},

@@ -118,8 +118,10 @@ func (a *API) token(c *gin.Context) {
 	}
 	out := client.Certificates{Certificates: []client.Certificate{}}
 	for _, s := range certs {
-		w := client.Certificate{ID: s.ID, Kind: s.Kind, Certificate: client.PEM(s.DER), NotAfter: s.NotAfter, Replaces: s.Replaces,
-			State: s.Status.State, Since: &s.Status.Since, DeliveredAt: s.DeliveredAt}
+		w := client.Certificate{
+			ID: s.ID, Kind: s.Kind, Certificate: client.PEM(s.DER), NotAfter: s.NotAfter, Replaces: s.Replaces,
+			State: s.Status.State, Since: &s.Status.Since, DeliveredAt: s.DeliveredAt,
+		}
 		if reason, _, revoked := s.Status.Revocation(); revoked {
 			w.Reason = reason.String()
 		}

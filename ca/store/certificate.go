@@ -38,7 +38,7 @@ const certificateColumns = `SELECT c.issuer, c.serial, c.kind, c.holder, c.token
 // Certificate returns a certificate; [jpki.UnknownCertificate] when there is none.
 func (tx *Tx) Certificate(id jpki.CertID) (Certificate, error) {
 	c, err := scanCertificate(tx.q.QueryRowContext(tx.ctx, certificateColumns+`WHERE c.issuer = $1 AND c.serial = $2`, id.Issuer.String(), id.Serial.Bytes()))
-	return c, notFound(err, jpki.UnknownCertificate, "")
+	return c, notFound(err, jpki.UnknownCertificate)
 }
 
 // CertificatesOf returns every certificate a holder ever had, oldest first.

@@ -34,14 +34,16 @@ func (tx *Tx) Holder(id string) (Holder, error) {
 		FROM holder WHERE id = $1`+lock, id).Scan(&h.ID, &h.Municipality, &h.Attributes.Name, &h.Attributes.NameSubstitutes, &h.Attributes.Sex,
 		&h.Attributes.BirthDate, &h.Attributes.Address, &h.Attributes.AddressSubstitutes, &guardianship, &stay, &h.Ended, &h.Version)
 	h.Guardianship, h.StayUntil = guardianship == 1, fromOptional(stay)
-	return h, notFound(err, jpki.UnknownHolder, "")
+	return h, notFound(err, jpki.UnknownHolder)
 }
 
 // PutHolder writes a holder. A new one has version 0; another must be as read in this transaction, under its lock.
 func (tx *Tx) PutHolder(h Holder, now time.Time) error {
 	a := h.Attributes
-	columns := []any{h.ID, h.Municipality, a.Name, a.NameSubstitutes, string(a.Sex), string(a.BirthDate), a.Address, a.AddressSubstitutes,
-		boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), micros(now)}
+	columns := []any{
+		h.ID, h.Municipality, a.Name, a.NameSubstitutes, string(a.Sex), string(a.BirthDate), a.Address, a.AddressSubstitutes,
+		boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), micros(now),
+	}
 	query := `INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, updated_at, version)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1)`
 	if h.Version > 0 {
@@ -70,7 +72,7 @@ type Token struct {
 // Token returns a token; [jpki.UnknownToken] when there is none.
 func (tx *Tx) Token(id string) (Token, error) {
 	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token WHERE id = $1`, id))
-	return t, notFound(err, jpki.UnknownToken, "")
+	return t, notFound(err, jpki.UnknownToken)
 }
 
 // TokensOf returns a holder's tokens, oldest first.
@@ -133,7 +135,7 @@ func (tx *Tx) Station(id string) (Station, error) {
 	err := tx.q.QueryRowContext(tx.ctx, `SELECT id, role, municipality, key_hash, disabled_at FROM station WHERE id = $1`, id).
 		Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
 	s.Disabled = disabled.Valid
-	return s, notFound(err, jpki.UnknownStation, "")
+	return s, notFound(err, jpki.UnknownStation)
 }
 
 // PutStation enrols a station or replaces its key.

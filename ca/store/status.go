@@ -58,7 +58,7 @@ func statusOf(ctx context.Context, q querier, id jpki.CertID, lock string) (jpki
 	c, err := scanChange(q.QueryRowContext(ctx,
 		`SELECT 0, issuer, serial, state, reason, cause, since, version, partition, not_after FROM certificate_status WHERE issuer = $1 AND serial = $2`+lock,
 		id.Issuer.String(), id.Serial.Bytes()))
-	return c, notFound(err, jpki.UnknownCertificate, "")
+	return c, notFound(err, jpki.UnknownCertificate)
 }
 
 // Status returns a certificate's status and locks it until the transaction ends.
@@ -109,8 +109,10 @@ func (tx *Tx) insertStatusChange(c jpki.StatusChange) error {
 }
 
 func changeColumns(c jpki.StatusChange) []any {
-	return []any{c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Status.State), int(c.Status.Reason), string(c.Status.Cause),
-		micros(c.Status.Since), c.Status.Version, c.Partition, micros(c.NotAfter)}
+	return []any{
+		c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Status.State), int(c.Status.Reason), string(c.Status.Cause),
+		micros(c.Status.Since), c.Status.Version, c.Partition, micros(c.NotAfter),
+	}
 }
 
 func scanChange(row scanner) (c jpki.StatusChange, err error) {

@@ -250,9 +250,9 @@ func queryAll[T any](ctx context.Context, q querier, scan func(scanner) (T, erro
 type scanner interface{ Scan(dest ...any) error }
 
 // notFound turns "no rows" into the given problem.
-func notFound(err error, p jpki.Problem, detail string) error {
+func notFound(err error, p jpki.Problem) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return &jpki.Error{Problem: p, Detail: detail}
+		return jpki.Errorf(p, "")
 	}
 	return err
 }

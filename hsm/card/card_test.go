@@ -236,11 +236,22 @@ func TestCheckPIN(t *testing.T) {
 		pin  string
 		ok   bool
 	}{
-		{jpki.CardAuth, "0000", true}, {jpki.CardAuth, "123", false}, {jpki.CardAuth, "12345", false}, {jpki.CardAuth, "12A4", false},
-		{jpki.CardAuth, "", false}, {jpki.CardAuth, "１２３４", false}, {jpki.CardAuth, "123 ", false},
-		{jpki.CardSign, "A23456", true}, {jpki.CardSign, "ABCDEFGHIJKLMNO1", true}, {jpki.CardSign, "A2345", false},
-		{jpki.CardSign, "ABCDEFGHIJKLMNOP1", false}, {jpki.CardSign, "ABCDEF", false}, {jpki.CardSign, "123456", false},
-		{jpki.CardSign, "abc123", false}, {jpki.CardSign, "ABC-123", false}, {jpki.CardSign, "ABC12é", false},
+		{jpki.CardAuth, "0000", true},
+		{jpki.CardAuth, "123", false},
+		{jpki.CardAuth, "12345", false},
+		{jpki.CardAuth, "12A4", false},
+		{jpki.CardAuth, "", false},
+		{jpki.CardAuth, "１２３４", false},
+		{jpki.CardAuth, "123 ", false},
+		{jpki.CardSign, "A23456", true},
+		{jpki.CardSign, "ABCDEFGHIJKLMNO1", true},
+		{jpki.CardSign, "A2345", false},
+		{jpki.CardSign, "ABCDEFGHIJKLMNOP1", false},
+		{jpki.CardSign, "ABCDEF", false},
+		{jpki.CardSign, "123456", false},
+		{jpki.CardSign, "abc123", false},
+		{jpki.CardSign, "ABC-123", false},
+		{jpki.CardSign, "ABC12é", false},
 		{jpki.PhoneAuth, "1234", false},
 	} {
 		if err := card.CheckPIN(c.kind, c.pin); (err == nil) != c.ok {
@@ -572,8 +583,13 @@ func TestSignRefuses(t *testing.T) {
 		n    int
 		opts crypto.SignerOpts
 	}{
-		{31, crypto.SHA256}, {32, crypto.SHA384}, {20, crypto.SHA1}, {0, crypto.Hash(0)}, {246, crypto.Hash(0)},
-		{32, &rsa.PSSOptions{Hash: crypto.SHA256}}, {32, nil},
+		{31, crypto.SHA256},
+		{32, crypto.SHA384},
+		{20, crypto.SHA1},
+		{0, crypto.Hash(0)},
+		{246, crypto.Hash(0)},
+		{32, &rsa.PSSOptions{Hash: crypto.SHA256}},
+		{32, nil},
 	} {
 		if _, err := signer.Sign(nil, make([]byte, s.n), s.opts); err == nil {
 			t.Errorf("%d octets with %v: signed", s.n, s.opts)

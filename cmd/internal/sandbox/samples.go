@@ -98,7 +98,7 @@ func (s *System) makeSamples(ctx context.Context) error {
 	if err := RegisterResident(ctx, register, sample); err != nil && !errors.Is(err, jpki.EventConflict) {
 		return err
 	}
-	if s.samplesInForce(ctx, station) {
+	if s.samplesInForce(ctx) {
 		return nil
 	}
 	// Whatever is left of earlier samples makes place: a new card, with new keys.
@@ -132,7 +132,7 @@ func (s *System) makeSamples(ctx context.Context) error {
 }
 
 // samplesInForce reports whether both sample certificates are there and good.
-func (s *System) samplesInForce(ctx context.Context, station *client.Client) bool {
+func (s *System) samplesInForce(ctx context.Context) bool {
 	for path, k := range map[string]jpki.Kind{s.env.SampleSignCert: jpki.CardSign, s.env.SampleAuthCert: jpki.CardAuth} {
 		cert, err := ReadCertificate(path)
 		if err != nil || time.Now().After(cert.NotAfter) {

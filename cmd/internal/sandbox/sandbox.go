@@ -89,7 +89,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		name string
 		port int
 	}{{"authority", authorityPort}, {"status", statusPort}, {"verifier", verifierPort}, {"admin", adminPort}} {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port+opt.Offset)))
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port+opt.Offset)))
 		if err != nil {
 			return fmt.Errorf("listen for the %s: %w (another sandbox? try -offset 100)", l.name, err)
 		}

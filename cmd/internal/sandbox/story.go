@@ -100,9 +100,13 @@ func (s *System) tellAddresses() {
 	say := func(en, ja string) string { return Text{en, ja}.In(s.opt.Lang) }
 	fmt.Fprintf(s.opt.Out, "\n%s\n\n", say("The sandbox stays up until Ctrl-C:", "サンドボックスは Ctrl-C まで動き続けます:"))
 	for _, row := range [][2]string{
-		{say("authority (mTLS)", "認証局 (mTLS)"), s.env.CAURL}, {"OCSP", s.env.OCSPURL}, {"CRL", s.env.CRLURL + "/sign-1/full.crl"},
-		{say("verifier", "検証サービス"), s.env.VerifierURL + "/openapi.yaml"}, {say("health, metrics", "稼働状況"), s.env.AdminURL + "/metrics"},
-		{say("shell variables", "シェル変数"), s.dir.path("env")}, {say("log", "ログ"), s.dir.path("log")},
+		{say("authority (mTLS)", "認証局 (mTLS)"), s.env.CAURL},
+		{"OCSP", s.env.OCSPURL},
+		{"CRL", s.env.CRLURL + "/sign-1/full.crl"},
+		{say("verifier", "検証サービス"), s.env.VerifierURL + "/openapi.yaml"},
+		{say("health, metrics", "稼働状況"), s.env.AdminURL + "/metrics"},
+		{say("shell variables", "シェル変数"), s.dir.path("env")},
+		{say("log", "ログ"), s.dir.path("log")},
 	} {
 		fmt.Fprintf(s.opt.Out, "  %s  %s\n", pad(row[0], 18), row[1])
 	}
@@ -222,8 +226,10 @@ func (t *story) tryLogin(ctx context.Context, c *card.Card, certificate []byte) 
 	if err != nil {
 		return v, err
 	}
-	if _, err := t.bank.Login(ctx, ch.ID, certificate, signature); !errors.Is(err, jpki.ChallengeInvalid) {
-		return v, fmt.Errorf("the challenge could be used twice (%v)", err)
+	if _, err := t.bank.Login(ctx, ch.ID, certificate, signature); err == nil {
+		return v, errors.New("the challenge could be used twice")
+	} else if !errors.Is(err, jpki.ChallengeInvalid) {
+		return v, err
 	}
 	return v, nil
 }
