@@ -22,13 +22,13 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	c := &cobra.Command{
+	return group(&cobra.Command{
 		Use: "card", Short: "Virtual My Number cards: make, show, sign, log in, suspend",
 		Long: `Cards of the sandbox are files in its cards folder. A CARD is named by its number or by its file.
 New cards have the PINs ` + sandbox.SignPIN + ` (signature) and ` + sandbox.AuthPIN + ` (authentication) unless you choose others.`,
-	}
-	c.AddCommand(cardNew(), cardShow(), cardSign(), cardLogin(), cardSuspend())
-	return c
+		Example: `  CARD=$(jpki card new)
+  jpki card sign $CARD contract.txt`,
+	}, cardNew(), cardShow(), cardSign(), cardLogin(), cardSuspend())
 }
 
 func pins(c *cobra.Command, sign, auth *string) {
@@ -95,7 +95,7 @@ func cardShow() *cobra.Command {
 		Use: "show [CARD]", Short: "List the cards, or show one: tries left and certificates",
 		Example: `  jpki card show
   jpki card show CK3V7QJ2MNBXA -sign-pin ` + sandbox.SignPIN,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("CARD"),
 		RunE: func(c *cobra.Command, args []string) error {
 			out := c.OutOrStdout()
 			if len(args) == 0 {
@@ -234,7 +234,7 @@ func cardSuspend() *cobra.Command {
 		Long: `Without CARD the sample certificates' card is suspended; they are replaced when the sandbox starts next time.`,
 		Example: `  jpki card suspend $CARD
   jpki card suspend                 # the card of $SAMPLE_SIGN_CERT`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("CARD"),
 		RunE: func(c *cobra.Command, args []string) error {
 			env, err := sandbox.Load(dirOf(c))
 			if err != nil {
@@ -289,13 +289,12 @@ func suspendTargets(c *cobra.Command, env sandbox.Env, args []string, cause stri
 
 // stationCommand is what a counter does without a card reader.
 func stationCommand() *cobra.Command {
-	c := &cobra.Command{Use: "station", Short: "Ask the authority for certificates, as the sandbox's counter"}
 	var holder, token, kind string
 	request := &cobra.Command{
 		Use: "request [FILE]", Short: "Have a certification request (PKCS #10) answered with a certificate",
 		Long:    `Reads the request, PEM or DER, from FILE or standard input and prints the certificate in PEM.`,
 		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request -kind card-sign > my.crt`,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			env, err := sandbox.Load(dirOf(c))
 			if err != nil {
@@ -339,8 +338,10 @@ func stationCommand() *cobra.Command {
 	request.Flags().StringVar(&holder, "holder", "", "an existing holder; default: somebody new")
 	request.Flags().StringVar(&token, "token", "", "number of the card; default: a new one")
 	request.Flags().StringVar(&kind, "kind", string(jpki.CardSign), "card-sign or card-auth")
-	c.AddCommand(request)
-	return c
+	return group(&cobra.Command{
+		Use: "station", Short: "Ask the authority for certificates, as the sandbox's counter",
+		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request > my.crt`,
+	}, request)
 }
 
 // someHolder returns the holder named, or registers somebody new.

@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -20,6 +22,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
 	"github.com/openjpki/jpki"
@@ -32,7 +35,6 @@ import (
 var errLang = errors.New("-lang is en or ja")
 
 func certificateCommand() *cobra.Command {
-	c := &cobra.Command{Use: "certificate", Short: "Look at certificates"}
 	show := &cobra.Command{
 		Use: "show FILE", Short: "What a certificate says, with the four attributes in Japanese",
 		Example: `  jpki certificate show var/sandbox/sample/sign.crt`,
@@ -45,8 +47,7 @@ func certificateCommand() *cobra.Command {
 			return describeCertificate(c.OutOrStdout(), cert.Raw, "")
 		},
 	}
-	c.AddCommand(show)
-	return c
+	return group(&cobra.Command{Use: "certificate", Short: "Look at certificates", Example: show.Example}, show)
 }
 
 // policyNames tells the sandbox's certificate policies apart for people.
@@ -68,12 +69,11 @@ func describeCertificate(out io.Writer, der []byte, indent string) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s%s\t%s\n", indent, name, fmt.Sprintf(format, args...))
+	line := func(name, format string, args ...any) { // a Japanese character is two places wide
+		fmt.Fprintf(out, "%s%s  %s\n", indent, runewidth.FillRight(name, 14), fmt.Sprintf(format, args...))
 	}
-	line("subject", "%s", c.Subject)
-	line("issuer", "%s", c.Issuer)
+	line("subject", "%s", distinguishedName(c.RawSubject))
+	line("issuer", "%s", distinguishedName(c.RawIssuer))
 	line("serial", "%X", c.SerialNumber)
 	line("valid", "%s to %s JST", c.NotBefore.In(jpki.JST).Format(time.DateTime), c.NotAfter.In(jpki.JST).Format(time.DateTime))
 	line("key", "%s", keyName(c.PublicKey))
@@ -115,7 +115,26 @@ func describeCertificate(out io.Writer, der []byte, indent string) error {
 		line("性別", "%s", map[jpki.Sex]string{jpki.Male: "男", jpki.Female: "女", jpki.SexUnknown: "不明", jpki.SexNotApplicable: "適用不能"}[a.Sex])
 		line("住所", "%s%s", a.Address, substitutes(a.AddressSubstitutes))
 	}
-	return w.Flush()
+	return nil
+}
+
+// distinguishedName writes a name in the order in which the certificate has it.
+func distinguishedName(der []byte) string {
+	var rdns pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &rdns); err != nil {
+		return "unreadable"
+	}
+	var parts []string
+	for _, rdn := range rdns {
+		for _, a := range rdn {
+			name := a.Type.String()
+			if short, ok := map[string]string{"2.5.4.6": "C", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.7": "L", "2.5.4.3": "CN"}[name]; ok {
+				name = short
+			}
+			parts = append(parts, fmt.Sprintf("%s=%v", name, a.Value))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func keyName(k any) string {
@@ -193,7 +212,6 @@ Exit code 0 means good; 3 anything else.`,
 }
 
 func crlCommand() *cobra.Command {
-	c := &cobra.Command{Use: "crl", Short: "Look at revocation lists"}
 	show := &cobra.Command{
 		Use: "show FILE", Short: "What a CRL says",
 		Example: `  curl -s $CRL_URL/sign-1/full.crl | jpki crl show -
@@ -220,8 +238,7 @@ func crlCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	c.AddCommand(show)
-	return c
+	return group(&cobra.Command{Use: "crl", Short: "Look at revocation lists", Example: show.Example}, show)
 }
 
 func readFile(c *cobra.Command, path string) ([]byte, error) {
@@ -316,7 +333,6 @@ func printVerdict(c *cobra.Command, v sandbox.Verdict, asJSON bool) error {
 }
 
 func auditCommand() *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "The authority's audit record"}
 	verify := &cobra.Command{
 		Use: "verify", Short: "Check that nothing in the audit record was removed, reordered or altered",
 		Long: `Reads the record from the database, checks each entry's link to the one before it, every signed checkpoint, and that each
@@ -327,8 +343,7 @@ Exit code 0 means the record is whole; 3 that it is not.`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error { return verifyAudit(c, dirOf(c)) },
 	}
-	c.AddCommand(verify)
-	return c
+	return group(&cobra.Command{Use: "audit", Short: "The authority's audit record", Example: verify.Example}, verify)
 }
 
 func verifyAudit(c *cobra.Command, dir string) error {

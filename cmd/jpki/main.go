@@ -78,24 +78,46 @@ Start the whole system with "jpki sandbox"; while it runs, the other commands fi
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("dir", "var/sandbox", "directory of the sandbox")
-	root.AddCommand(sandboxCommand(), cardCommand(), stationCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	return root
+	return group(root, sandboxCommand(), cardCommand(), stationCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand())
 }
 
-// singleDashes lets long flags be written with one dash, as in -dir: no command has short flags of several letters.
+// singleDashes lets every flag be written with one dash, as in -dir and -n: -h is the only short one.
 func singleDashes(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, a := range args {
 		if a == "--" {
 			return append(out, args[i:]...)
 		}
-		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
+		if len(a) > 1 && a[0] == '-' && a[1] != '-' && a != "-h" {
 			a = "-" + a
 		}
 		out = append(out, a)
 	}
 	return out
+}
+
+// group makes a command of commands: alone it explains itself, and an unknown word behind it is a mistake.
+func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())}
+		}
+		return c.Help()
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
+// atMostOne allows one argument and says what it is.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError{fmt.Errorf("want at most one argument: [%s]", name)}
+		}
+		return nil
+	}
 }
 
 // exactly demands a number of arguments and says what they are.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -76,6 +77,10 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	defer unlock()
+	// One that was killed leaves its environment behind; nobody shall take it for this one's.
+	if err := os.Remove(s.dir.path("env")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove old environment: %w", err)
+	}
 	logFile, err := os.OpenFile(s.dir.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -118,7 +123,11 @@ func Run(ctx context.Context, opt Options) (err error) {
 	defer stop()
 	loops = append(loops, func(ctx context.Context) error {
 		defer stop() // nothing runs on without the story's process
-		return s.live(ctx)
+		err := s.live(ctx)
+		if s.opt.Once && errors.Is(err, context.Canceled) {
+			return errors.New("stopped before the story had ended")
+		}
+		return err
 	})
 	defer func() { err = errors.Join(err, s.checkpoint(context.WithoutCancel(ctx))) }()
 	return boot.Run(ctx, s.log, services, loops...)
