@@ -26,13 +26,8 @@ func (tx *Tx) Audit(at time.Time, by jpki.Actor, action, subject string, detail 
 	return nil
 }
 
-func (tx *Tx) insertAudit(e audit.Entry) error {
-	_, err := tx.exec(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String())
-	if err != nil {
-		return fmt.Errorf("write audit entry: %w", err)
-	}
-	return nil
+func auditColumns(e audit.Entry) []any {
+	return []any{e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String()}
 }
 
 // AuditHead returns the newest entry's position and hash.

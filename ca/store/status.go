@@ -99,14 +99,7 @@ func (tx *Tx) SetStatus(c jpki.StatusChange) error {
 	return nil
 }
 
-func (tx *Tx) insertStatusChange(c jpki.StatusChange) error {
-	_, err := tx.exec(`INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, append(changeColumns(c), c.Seq)...)
-	if err != nil {
-		return fmt.Errorf("append to status log: %w", err)
-	}
-	return nil
-}
+func logColumns(c jpki.StatusChange) []any { return append(changeColumns(c), c.Seq) }
 
 func changeColumns(c jpki.StatusChange) []any {
 	return []any{
