@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -198,7 +197,7 @@ func (r *Responder) read(w http.ResponseWriter, req *http.Request) ([]byte, bool
 		unsupportedMediaType(w, req)
 		return nil, false
 	}
-	der, err := io.ReadAll(http.MaxBytesReader(w, req.Body, MaxRequestBytes))
+	der, err := jpki.ReadBody(req, MaxRequestBytes)
 	if err != nil {
 		r.refuse(w, MalformedRequest)
 	}

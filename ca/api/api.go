@@ -137,12 +137,9 @@ func (a *API) authenticate(c *gin.Context) (jpki.Actor, error) {
 
 // decode reads a JSON body strictly into v: one object, no unknown fields, no My Number in any string or number.
 func decode(c *gin.Context, v any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	body, err := jpki.ReadBody(c.Request, maxBody)
 	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return jpki.Errorf(jpki.TooLarge, "a body has at most %d octets", maxBody)
-		}
-		return jpki.WrapError(jpki.Malformed, err, "the body broke off")
+		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()

@@ -72,7 +72,6 @@ type reply struct {
 // A call is a request whose sender is known.
 type call struct {
 	*http.Request
-	w     http.ResponseWriter
 	party string
 }
 
@@ -226,7 +225,7 @@ func (a *API) serve(c *gin.Context, handle func(*API, call) (reply, error)) {
 		a.refuse(c, jpki.Errorf(jpki.Malformed, "there are no query parameters"))
 		return
 	}
-	rep, err := handle(a, call{c.Request, c.Writer, name})
+	rep, err := handle(a, call{c.Request, name})
 	var body []byte
 	if err == nil {
 		body, err = json.Marshal(rep.body)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,13 +39,9 @@ type fields struct {
 // and if all have one the body may be empty. Errors are [jpki.TooLarge], [jpki.MyNumberPresent] or [jpki.Malformed]; they
 // quote nothing.
 func (c call) fields(names ...string) (*fields, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, maxBody))
-	_, large := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case large:
-		return nil, jpki.Errorf(jpki.TooLarge, "the request is larger than %d octets", maxBody)
-	case err != nil:
-		return nil, jpki.WrapError(jpki.Malformed, err, "the request ended early")
+	body, err := jpki.ReadBody(c.Request, maxBody)
+	if err != nil {
+		return nil, err
 	}
 	known, required := make([]string, 0, len(names)), 0
 	for _, n := range names {
