@@ -74,15 +74,43 @@ func checkKey(key any) error {
 // closePrimes tries Fermat's factorisation for as long as it would take a careless key generator's product.
 func closePrimes(n *big.Int) bool {
 	const rounds = 100
+	// n = a² − b² = (a+b)(a−b): look for an a, from the root of n upwards, for which a² − n is a square.
 	a := new(big.Int).Sqrt(n)
-	one, square, root := big.NewInt(1), new(big.Int), new(big.Int)
+	square := new(big.Int)
+	square.Sub(square.Mul(a, a), n)
+	one, step, root := big.NewInt(1), new(big.Int), new(big.Int)
 	for range rounds {
-		square.Sub(square.Mul(a, a), n)
-		if square.Sign() >= 0 && root.Mul(root.Sqrt(square), root).Cmp(square) == 0 {
+		if square.Sign() >= 0 && maybeSquare(square) && root.Mul(root.Sqrt(square), root).Cmp(square) == 0 {
 			return true
 		}
-		a.Add(a, one)
 		root = new(big.Int)
+		square.Add(square, step.Add(step.Lsh(a, 1), one)) // (a+1)² = a² + 2a + 1
+		a.Add(a, one)
 	}
 	return false
+}
+
+// residues[i] tells which remainders modulo squareModuli[i] squares can leave.
+var (
+	squareModuli = [...]uint64{64, 63, 65, 11, 17, 19, 23, 31}
+	residues     = func() (out [len(squareModuli)][65]bool) {
+		for i, m := range squareModuli {
+			for x := range m {
+				out[i][x*x%m] = true
+			}
+		}
+		return out
+	}()
+	squareModulus = new(big.Int).SetUint64(64 * 63 * 65 * 11 * 17 * 19 * 23 * 31)
+)
+
+// maybeSquare reports false for all but one in thousands of the numbers that are no squares: roots are dear.
+func maybeSquare(n *big.Int) bool {
+	r := new(big.Int).Mod(n, squareModulus).Uint64()
+	for i, m := range squareModuli {
+		if !residues[i][r%m] {
+			return false
+		}
+	}
+	return true
 }
