@@ -15,6 +15,7 @@ import (
 	"github.com/smallstep/certificates/authority/provisioner"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
 )
 
 // maxBody bounds a request body, in octets: a token with a certificate and a request with an RSA-4096 key fit many times.
@@ -246,7 +247,7 @@ func possession(c api.CertificateRequest) (*x509.CertificateRequest, error) {
 	if csr == nil {
 		return nil, jpki.Errorf(jpki.Malformed, "csr is required")
 	}
-	if jpki.ContainsMyNumber(strings.ToValidUTF8(string(csr.RawTBSCertificateRequest), "\x00")) {
+	if ca.CarriesMyNumber(csr) {
 		return nil, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
 	}
 	if err := csr.CheckSignature(); err != nil {
