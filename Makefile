@@ -9,7 +9,8 @@ ARGS     ?=
 FUZZTIME ?= 10s
 
 # nomsgpack keeps a codec nobody speaks here out of gin, and with it some megabytes out of the programs.
-GOTAGS   := nomsgpack
+# The others keep databases out that the enrolment library brings for state of its own: ours is in ca/store.
+GOTAGS   := nomsgpack,nobadger,nomysql,nobbolt,nopgx
 TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 

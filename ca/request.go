@@ -5,6 +5,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"math/big"
+	"unicode/utf16"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/openjpki/jpki"
 )
@@ -28,7 +32,7 @@ func checkRequest(der []byte) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, jpki.WrapError(jpki.Malformed, err, "the certification request is not PKCS #10")
 	}
-	if jpki.ContainsMyNumber(string(bytes.ToValidUTF8(csr.RawTBSCertificateRequest, []byte{0}))) {
+	if CarriesMyNumber(csr) {
 		return publicKey{}, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
 	}
 	if err := checkKey(csr.PublicKey); err != nil {
@@ -38,6 +42,49 @@ func checkRequest(der []byte) (publicKey, error) {
 		return publicKey{}, jpki.WrapError(jpki.BadRequestProof, err, "")
 	}
 	return publicKey{csr.RawSubjectPublicKeyInfo, spkiHash(csr.RawSubjectPublicKeyInfo)}, nil
+}
+
+// CarriesMyNumber reports whether a certification request has a My Number in any of its values. They are looked at one by
+// one: the octets around a value can be digits, too, such as the tag of a SEQUENCE, and would hide it.
+func CarriesMyNumber(csr *x509.CertificateRequest) bool {
+	return derCarriesMyNumber(csr.RawTBSCertificateRequest)
+}
+
+func derCarriesMyNumber(der cryptobyte.String) bool {
+	for !der.Empty() {
+		whole := der
+		var value cryptobyte.String
+		var tag asn1.Tag
+		if !der.ReadAnyASN1(&value, &tag) {
+			return textCarriesMyNumber(whole) // not DER after all, such as an octet string's content
+		}
+		switch {
+		case tag&constructed != 0 || tag == asn1.OCTET_STRING:
+			if derCarriesMyNumber(value) {
+				return true
+			}
+		case tag == bmpString:
+			units := make([]uint16, 0, len(value)/2)
+			for ; len(value) >= 2; value = value[2:] {
+				units = append(units, uint16(value[0])<<8|uint16(value[1]))
+			}
+			if jpki.ContainsMyNumber(string(utf16.Decode(units))) {
+				return true
+			}
+		case textCarriesMyNumber(value):
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	constructed = asn1.Tag(0x20) // the bit of a tag that says so
+	bmpString   = asn1.Tag(30)
+)
+
+func textCarriesMyNumber(text []byte) bool {
+	return jpki.ContainsMyNumber(string(bytes.ToValidUTF8(text, []byte{0})))
 }
 
 // smallPrimes is the product of the odd primes up to 751 (FIPS 186-5, appendix on trial division): no sound modulus

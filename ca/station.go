@@ -41,8 +41,8 @@ func (a *Authority) Enrol(ctx context.Context, by, station jpki.Actor, cert *x50
 	if station.ID != cert.Subject.CommonName {
 		return jpki.Errorf(jpki.Malformed, "the certificate names another station")
 	}
-	if _, ok := a.profile.municipality(station.Municipality); station.Role == jpki.Counter && !ok {
-		return jpki.Errorf(jpki.Malformed, "a counter needs a municipality of the profile")
+	if err := a.checkStation(station); err != nil {
+		return err
 	}
 	now := a.now()
 	return a.store.Update(ctx, func(tx *store.Tx) error {

@@ -34,8 +34,10 @@ const backdate = 5 * time.Minute
 
 // A Signer issues infrastructure certificates under one CA key.
 type Signer struct {
-	s   *local.Signer
-	now func() time.Time
+	s    *local.Signer
+	cert *x509.Certificate
+	key  crypto.Signer
+	now  func() time.Time
 }
 
 var quiet = sync.OnceFunc(func() { cflog.Level = cflog.LevelError }) // cfssl reports each signature on standard error otherwise
@@ -52,7 +54,7 @@ func NewSigner(cert *x509.Certificate, key crypto.Signer, now func() time.Time) 
 	if err != nil {
 		return nil, fmt.Errorf("open signer: %w", err)
 	}
-	return &Signer{s, now}, nil
+	return &Signer{s, cert, key, now}, nil
 }
 
 // Responder certifies a key for answering OCSP in the name of the signer's CA key. Nobody asks for the status of such a

@@ -19,6 +19,7 @@ the verifier on loopback, plays the life of a card as a story, and stays up unti
 shell variables with every address and file.
 
   port 8443  authority: station and register API (mutual TLS)
+  port 8445  enrolment: certificates for stations, for the step client
   port 8080  status: /ocsp, /crl/ISSUER/PARTITION.crl, /ca/ISSUER.cer
   port 8090  verifier API for relying parties
   port 8099  /healthz, /readyz, /metrics`,

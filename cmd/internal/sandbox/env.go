@@ -24,27 +24,30 @@ import (
 // An Env is what a running sandbox tells scripts and tools: the file DIR/env holds one shell variable a line. It is there
 // only while everything answers.
 type Env struct {
-	OCSPURL        string `env:"OCSP_URL"`
-	CRLURL         string `env:"CRL_URL"`
-	CAURL          string `env:"CA_URL"`
-	VerifierURL    string `env:"VERIFIER_URL"`
-	VerifierToken  string `env:"VERIFIER_TOKEN"`
-	AdminURL       string `env:"ADMIN_URL"`
-	TrustSign      string `env:"TRUST_SIGN"`
-	TrustAuth      string `env:"TRUST_AUTH"`
-	StationCert    string `env:"STATION_CERT"`
-	StationKey     string `env:"STATION_KEY"`
-	StationCA      string `env:"STATION_CA"` // trusts the authority's TLS server
-	HotlineCert    string `env:"HOTLINE_CERT"`
-	HotlineKey     string `env:"HOTLINE_KEY"`
-	RegisterCert   string `env:"REGISTER_CERT"`
-	RegisterKey    string `env:"REGISTER_KEY"`
-	CardDir        string `env:"CARD_DIR"`
-	SampleHolder   string `env:"SAMPLE_HOLDER"`
-	SampleSignCert string `env:"SAMPLE_SIGN_CERT"`
-	SampleAuthCert string `env:"SAMPLE_AUTH_CERT"`
-	SampleSignKey  string `env:"SAMPLE_SIGN_KEY"`
-	SampleAuthKey  string `env:"SAMPLE_AUTH_KEY"`
+	OCSPURL             string `env:"OCSP_URL"`
+	CRLURL              string `env:"CRL_URL"`
+	CAURL               string `env:"CA_URL"`
+	EnrolmentURL        string `env:"ENROLMENT_URL"` // what step calls --ca-url
+	VerifierURL         string `env:"VERIFIER_URL"`
+	VerifierToken       string `env:"VERIFIER_TOKEN"`
+	AdminURL            string `env:"ADMIN_URL"`
+	TrustSign           string `env:"TRUST_SIGN"`
+	TrustAuth           string `env:"TRUST_AUTH"`
+	StationCert         string `env:"STATION_CERT"`
+	StationKey          string `env:"STATION_KEY"`
+	StationCA           string `env:"STATION_CA"` // trusts the authority's TLS server
+	HotlineCert         string `env:"HOTLINE_CERT"`
+	HotlineKey          string `env:"HOTLINE_KEY"`
+	RegisterCert        string `env:"REGISTER_CERT"`
+	RegisterKey         string `env:"REGISTER_KEY"`
+	ProvisionerKey      string `env:"PROVISIONER_KEY"`      // of who admits stations; encrypted
+	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
+	CardDir             string `env:"CARD_DIR"`
+	SampleHolder        string `env:"SAMPLE_HOLDER"`
+	SampleSignCert      string `env:"SAMPLE_SIGN_CERT"`
+	SampleAuthCert      string `env:"SAMPLE_AUTH_CERT"`
+	SampleSignKey       string `env:"SAMPLE_SIGN_KEY"`
+	SampleAuthKey       string `env:"SAMPLE_AUTH_KEY"`
 }
 
 func (s *System) newEnv() Env {
@@ -54,11 +57,11 @@ func (s *System) newEnv() Env {
 	infra := func(name string) string { return s.dir.path("infrastructure", name) }
 	public := at("http", statusPort)
 	return Env{
-		OCSPURL: public + "/ocsp", CRLURL: public + "/crl", CAURL: at("https", authorityPort), VerifierURL: at("http", verifierPort), AdminURL: at("http", adminPort),
+		OCSPURL: public + "/ocsp", CRLURL: public + "/crl", CAURL: at("https", authorityPort), EnrolmentURL: at("https", enrolmentPort), VerifierURL: at("http", verifierPort), AdminURL: at("http", adminPort),
 		TrustSign: s.dir.path("public", "ca", "sign-1.crt"), TrustAuth: s.dir.path("public", "ca", "auth-1.crt"),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
-		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), CardDir: s.dir.path("cards"),
+		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"), CardDir: s.dir.path("cards"),
 		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
 	}

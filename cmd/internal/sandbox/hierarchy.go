@@ -39,6 +39,7 @@ type hierarchy struct {
 	issuers  []ca.Issuer
 	infra    *x509.Certificate
 	server   tls.Certificate
+	station  *ceremony.Signer // certifies stations
 	stations map[string]*x509.Certificate
 	audit    ed25519.PrivateKey
 }
@@ -93,6 +94,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.station = infra
 	serverKey, err := openKey(ctx, s.dir.path("infrastructure", "server.key"), hsm.P256)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ type Options struct {
 // Ports, before the offset; all on loopback.
 const (
 	authorityPort = 8443
+	enrolmentPort = 8445
 	statusPort    = 8080
 	verifierPort  = 8090
 	adminPort     = 8099
@@ -93,7 +94,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	for _, l := range []struct {
 		name string
 		port int
-	}{{"authority", authorityPort}, {"status", statusPort}, {"verifier", verifierPort}, {"admin", adminPort}} {
+	}{{"authority", authorityPort}, {"status", statusPort}, {"verifier", verifierPort}, {"admin", adminPort}, {"enrolment", enrolmentPort}} {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port+opt.Offset)))
 		if err != nil {
 			return fmt.Errorf("listen for the %s: %w (another sandbox? try -offset 100)", l.name, err)
@@ -118,6 +119,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	services[1].Handler = s.statusHandler()
 	services[2].Handler = s.bank
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)
+	services[4].Handler, services[4].TLS = s.enrolment, services[0].TLS
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

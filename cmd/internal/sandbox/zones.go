@@ -16,6 +16,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/acme"
 	"github.com/openjpki/jpki/ca/api"
 	"github.com/openjpki/jpki/ca/audit"
 	"github.com/openjpki/jpki/ca/store"
@@ -31,6 +32,7 @@ import (
 type authority struct {
 	ca        *ca.Authority
 	station   *api.API
+	enrolment *acme.Enrolment
 	publisher *crl.Publisher
 	head      audit.Head // of the last checkpoint
 }
@@ -91,6 +93,9 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		}
 	}
 	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
+		return nil, err
+	}
+	if err := s.openEnrolment(); err != nil {
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
@@ -346,6 +351,7 @@ func (s *System) ready() error {
 func (s *System) metrics() []boot.Metric {
 	return []boot.Metric{
 		boot.Outcomes("jpki_authority_requests_total", "Requests of stations and register, by outcome.", s.station.Outcomes),
+		boot.Outcomes("jpki_enrolment_requests_total", "Requests for stations' certificates, by outcome.", s.enrolment.Outcomes),
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),

@@ -1,0 +1,51 @@
+package sandbox
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/acme"
+)
+
+// helpdesk is the sandbox's provisioner: who holds its key admits stations.
+const helpdesk = "helpdesk"
+
+// spareActor is a station that the table admits and nobody has enrolled yet, for trying enrolment without taking the key
+// of a station that works.
+var spareActor = jpki.Actor{Role: jpki.Counter, ID: "aoba-counter-2", Municipality: "99101"}
+
+// openEnrolment opens the endpoint where stations get and renew their certificates. The register is not in its table: it
+// keeps the certificate of the ceremony.
+func (s *System) openEnrolment() error {
+	public, err := openProvisioner(s.dir.path("infrastructure", helpdesk+".pub"), s.env.ProvisionerKey, s.env.ProvisionerPassword)
+	if err != nil {
+		return err
+	}
+	s.enrolment, err = acme.New(acme.Config{
+		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
+		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
+		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
+		NewID:        rand.Text, Now: time.Now, Log: s.log,
+	})
+	return err
+}
+
+// openProvisioner reads the provisioner's public key, or draws a pair: its private half is a file of its own, encrypted
+// under a password in another, for the provisioner's hands only.
+func openProvisioner(public, private, password string) ([]byte, error) {
+	key, err := os.ReadFile(public)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	secret := []byte(rand.Text())
+	key, encrypted, err := acme.NewProvisionerKey(secret)
+	if err != nil {
+		return nil, err
+	}
+	// The public key last: it says that the others are there.
+	return key, errors.Join(writeFile(password, append(secret, '\n'), 0o600), writeFile(private, encrypted, 0o600), writeFile(public, key, 0o644))
+}
