@@ -116,6 +116,38 @@ func TestNotAfter(t *testing.T) {
 	}
 }
 
+// The next generation: ten birthdays, eleven for who renews in the last year.
+func TestNotAfterOfTheNextGeneration(t *testing.T) {
+	for name, c := range map[string]struct {
+		born    jpki.BirthDate
+		now     time.Time
+		renewed bool
+		caps    []time.Time
+		want    time.Time
+	}{
+		"issued":                               {"319800217", jst(2029, 10, 27, 12, 0, 0), false, nil, jst(2039, 2, 17, 23, 59, 59)},
+		"issued on the birthday":               {"319800217", jst(2029, 2, 17, 0, 0, 0), false, nil, jst(2039, 2, 17, 23, 59, 59)},
+		"renewed on the first day":             {"319800217", jst(2038, 2, 17, 0, 0, 0), true, nil, jst(2049, 2, 17, 23, 59, 59)},
+		"renewed on the last day":              {"319800217", jst(2039, 2, 17, 23, 59, 59), true, nil, jst(2050, 2, 17, 23, 59, 59)},
+		"29 February, ends in a common year":   {"320000229", jst(2029, 3, 1, 0, 0, 0), false, nil, jst(2039, 2, 28, 23, 59, 59)},
+		"29 February, ends in a leap year":     {"320000229", jst(2030, 2, 28, 0, 0, 0), false, nil, jst(2040, 2, 29, 23, 59, 59)},
+		"29 February, renewed":                 {"320000229", jst(2039, 2, 1, 0, 0, 0), true, nil, jst(2049, 2, 28, 23, 59, 59)},
+		"capped by a minor's card":             {"420150501", jst(2029, 10, 27, 0, 0, 0), false, []time.Time{jst(2034, 5, 1, 23, 59, 59)}, jst(2034, 5, 1, 23, 59, 59)},
+		"capped by a stay":                     {"319900101", jst(2029, 10, 27, 0, 0, 0), false, []time.Time{jst(2030, 4, 30, 12, 0, 0), jst(2044, 1, 1, 0, 0, 0)}, jst(2030, 4, 30, 12, 0, 0)},
+		"the CA certificate is not in the way": {"319800217", jst(2033, 1, 1, 0, 0, 0), true, []time.Time{endOfDay(jst(2029, 1, 15, 0, 0, 0), next.AuthorityYears, -1)}, jst(2043, 2, 17, 23, 59, 59)},
+	} {
+		if got := next.notAfter(c.born, c.now, c.renewed, c.caps...); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", name, got.In(jpki.JST), c.want)
+		}
+	}
+	end := jst(2040, 2, 29, 23, 59, 59)
+	for at, want := range map[time.Time]bool{jst(2039, 2, 27, 23, 59, 59): false, jst(2039, 2, 28, 0, 0, 0): true, end: true, end.Add(time.Second): false} {
+		if got := next.renewable(end, at); got != want {
+			t.Errorf("renewable on %v: %v", at, got)
+		}
+	}
+}
+
 func TestAge(t *testing.T) {
 	for name, c := range map[string]struct {
 		born jpki.BirthDate
