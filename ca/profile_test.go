@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,13 @@ func TestOpenSSLReadsTheSignatureCertificate(t *testing.T) {
 			}
 		}
 	})
+}
+
+func timestamp(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+
+// opensslRun is for what may fail.
+func opensslRun(args ...string) ([]byte, error) {
+	return exec.Command("openssl", args...).CombinedOutput()
 }
 
 func openssl(t *testing.T, stdin []byte, args ...string) string {
