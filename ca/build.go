@@ -94,6 +94,20 @@ func (s *subject) tbs() ([]byte, error) {
 	return b.Bytes()
 }
 
+// fits reports before a number is given out whether the certificate will be as small as it must be.
+func (s *subject) fits() (bool, error) {
+	tbs, err := s.tbs()
+	if err != nil {
+		return false, fmt.Errorf("build certificate: %w", err)
+	}
+	none, err := noSignature(s.issuer.Signer.Public())
+	if err != nil {
+		return false, err
+	}
+	der, err := s.issuer.assemble(tbs, none)
+	return len(der) <= maxCertificate, err
+}
+
 // prepare builds and lints the certificate.
 func (s *subject) prepare() (*draft, error) {
 	tbs, err := s.tbs()

@@ -130,6 +130,26 @@ func TestNamesOutsideTheRepertoire(t *testing.T) {
 	})
 }
 
+// What cannot be carried is said before a number is spent, in the caller's words.
+func TestNamesThatNoCertificateCanCarry(t *testing.T) {
+	onBoth(t, func(w *world) {
+		given := attributes(jpki.NewBirthDate(1980, 2, 17))
+		given.Address = strings.Repeat("長", jpki.MaxAddressLength)
+		if _, err := w.event(jpki.Event{Holder: "h2", Type: jpki.Registered, Municipality: "99101", Attributes: given}); err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := w.a.Issue(w.t.Context(), counter, w.request("h2", "card-2", jpki.CardSign)); !errors.Is(err, jpki.NotEligible) {
+			w.t.Errorf("a long address: %v", err)
+		}
+		if log := must(w.db.StatusChanges(w.t.Context(), 0, 10)); len(log) != 0 {
+			w.t.Errorf("%d numbers were spent", len(log))
+		}
+		if _, err := w.a.Issue(w.t.Context(), counter, w.request("h2", "card-2", jpki.CardAuth)); err != nil {
+			w.t.Errorf("an authentication certificate carries no address: %v", err)
+		}
+	})
+}
+
 // next makes a P-384 generation of a CA, not recorded.
 func (w *world) next(name jpki.CA, generation int) ca.Issuer {
 	w.t.Helper()

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +139,11 @@ func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueR
 	for i := range plan.certificates {
 		c := &plan.certificates[i]
 		// 3.
-		subject, err := a.subject(plan, c, keys[i], plan.caps[i])
+		name, err := a.commonName(c.Kind, plan.place)
+		if err != nil {
+			return nil, err
+		}
+		subject, err := a.subject(plan, c, keys[i], plan.caps[i], name)
 		if err != nil {
 			return nil, err
 		}
@@ -245,7 +250,32 @@ func (a *Authority) plan(tx *store.Tx, with issuers, by jpki.Actor, req IssueReq
 	if err := p.planEnds(a.profile.Validity, all, req, renew, now); err != nil {
 		return nil, err
 	}
-	return p, a.planValidity(p, all, req, keys, renew, now)
+	if err := a.planValidity(p, all, req, keys, renew, now); err != nil {
+		return nil, err
+	}
+	return p, a.planSize(p, keys)
+}
+
+// planSize finds names and addresses that no certificate can carry, as long as no number has been spent on them.
+func (a *Authority) planSize(p *issuePlan, keys []publicKey) error {
+	longest, err := jpki.SerialFromBytes(bytes.Repeat([]byte{0x7f}, jpki.SerialBytes))
+	if err != nil {
+		return err
+	}
+	for i, c := range p.certificates {
+		c.ID.Serial = longest
+		s, err := a.subject(p, &c, keys[i], p.caps[i], strings.Repeat("A", commonNameLength))
+		if err != nil {
+			return err
+		}
+		switch ok, err := s.fits(); {
+		case err != nil:
+			return err
+		case !ok:
+			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
+		}
+	}
+	return nil
 }
 
 // planToken finds the token, or what is to be recorded of a new one.
@@ -385,11 +415,7 @@ func (a *Authority) reserve(tx *store.Tx, by jpki.Actor, key string, p *issuePla
 }
 
 // subject gathers what goes into a planned certificate.
-func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, caps []time.Time) (*subject, error) {
-	name, err := a.commonName(c.Kind, p.place)
-	if err != nil {
-		return nil, err
-	}
+func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, caps []time.Time, name string) (*subject, error) {
 	issuer := p.issuers[c.Kind.CA()]
 	scope, ok := a.profile.CRLScope(a.statusURL, issuer.ID, c.Partition)
 	if !ok {
@@ -401,6 +427,9 @@ func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, c
 		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, caps: caps, ocspURL: a.statusURL + "/ocsp", scope: scope,
 	}, nil
 }
+
+// commonNameLength is that of the longest.
+const commonNameLength = 24
 
 // commonName draws an identifier that is no name: letters, then for a signature certificate the municipality's code.
 func (a *Authority) commonName(k jpki.Kind, place Municipality) (string, error) {

@@ -42,6 +42,10 @@ type candidate struct {
 	cert    *x509.Certificate // with a signature that is none
 }
 
+// maxCertificate bounds a certificate, in octets: card readers, and proofs about signatures made on cards, rely on it. It
+// leaves room for about seventy characters of name and address together; see [subject.fits].
+const maxCertificate = 2048
+
 // The lints, which say nothing but yes and no, so that no refusal can tell what a certificate contains. Each looks at
 // what was read back and not at how it was built. lint_test.go has for each a certificate that it refuses.
 var lints = []struct {
@@ -141,7 +145,7 @@ func LintResponder(der []byte, issuer *x509.Certificate) error {
 }
 
 func (c candidate) sized() bool {
-	return len(c.cert.Raw) <= 2048 && bytes.HasPrefix(c.cert.Raw, []byte{0x30, 0x82})
+	return len(c.cert.Raw) <= maxCertificate && bytes.HasPrefix(c.cert.Raw, []byte{0x30, 0x82})
 }
 
 func (c candidate) numbered() bool {

@@ -40,7 +40,11 @@ func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []by
 	if !ok {
 		return c, fmt.Errorf("partition %s is not in the profile", c.Partition)
 	}
-	s, err := m.a.subject(&issuePlan{issuers: m.issuers, place: place, holder: store.Holder{Attributes: attributes}}, &c, publicKey{spki: spki}, nil)
+	name, err := m.a.commonName(c.Kind, place)
+	if err != nil {
+		return c, err
+	}
+	s, err := m.a.subject(&issuePlan{issuers: m.issuers, place: place, holder: store.Holder{Attributes: attributes}}, &c, publicKey{spki: spki}, nil, name)
 	if err != nil {
 		return c, err
 	}
