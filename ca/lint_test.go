@@ -41,7 +41,8 @@ var lintKeys = sync.OnceValue(func() (k struct {
 	rsa, other *rsa.PrivateKey
 	p384       *ecdsa.PrivateKey
 	p256       *ecdsa.PrivateKey
-}) {
+},
+) {
 	k.rsa, k.other = must(rsa.GenerateKey(rand.Reader, 2048)), must(rsa.GenerateKey(rand.Reader, 2048))
 	k.p384, k.p256 = must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)), must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	return k
