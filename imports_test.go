@@ -57,6 +57,8 @@ const rooms = `
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
+	github.com/zmap/zlint/v3:            ca
+	github.com/zmap/zcrypto:             ca
 	github.com/spf13/cobra:              cmd
 	github.com/vbauerster/mpb/v8:        cmd
 	github.com/mattn/go-isatty:          cmd

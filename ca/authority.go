@@ -2,7 +2,7 @@
 //
 // An [Authority] owns the commands: Issue, Renew, Deliver, Suspend, Resume, Revoke and ApplyResidentEvent. The law is in
 // tables: transitions (lifecycle.go), causes and what register events do (rules.go), validity (validity.go) and the
-// contents of certificates (a [Profile]). It knows no HTTP, no cache and no responder: consequences follow the status log.
+// contents of certificates (a [Profile], held by the lints of lint.go). It knows no HTTP, no cache and no responder: consequences follow the status log.
 // It follows RFC 5280 and the Act on JPKI as docs/glossary.md cites it. An Authority is safe for concurrent use, also by
 // several processes on one database; a command that returned an error has changed nothing.
 // Start at New, then read issue.go from top to bottom.
@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -38,7 +40,7 @@ type Issuer struct {
 type Config struct {
 	Store     *store.Store
 	Profile   *Profile
-	Issuers   []Issuer // one for each CA: the generation that issues
+	Issuers   []Issuer // one for each CA: the generation that issues; see Activate
 	StatusURL string   // where OCSP and CRLs are served, without a final slash; goes into certificates
 	Now       func() time.Time
 	Rand      io.Reader // for serial numbers and identifiers
@@ -52,14 +54,19 @@ type Config struct {
 type Authority struct {
 	store       *store.Store
 	profile     *Profile
-	issuers     map[jpki.CA]*Issuer
 	statusURL   string
 	now         func() time.Time
 	rand        io.Reader
 	log         *slog.Logger
 	stationCAs  *x509.CertPool
 	transitions []transition
+
+	activating sync.Mutex              // one at a time
+	issuing    atomic.Pointer[issuers] // swapped whole
 }
+
+// issuers are the generations that issue at one moment, one for each CA. It is never changed.
+type issuers map[jpki.CA]*Issuer
 
 // New checks the configuration and returns the authority. It signs nothing and reads nothing yet.
 func New(c Config) (*Authority, error) {
@@ -68,30 +75,41 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, issuers: map[jpki.CA]*Issuer{}, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs}
 	if a.stationCAs == nil {
 		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
 	}
-	for _, i := range c.Issuers {
-		if err := i.check(c.Profile); err != nil {
-			return nil, fmt.Errorf("ca: issuer %s: %w", i.ID, err)
-		}
-		if a.issuers[i.ID.CA] != nil {
-			return nil, fmt.Errorf("ca: two issuing generations of the %s CA", i.ID.CA)
-		}
-		a.issuers[i.ID.CA] = &i
+	issuing, err := newIssuers(c.Profile, c.Issuers)
+	if err != nil {
+		return nil, err
 	}
-	for _, ca := range jpki.CAs {
-		if a.issuers[ca] == nil {
-			return nil, fmt.Errorf("ca: no issuer for the %s CA", ca)
-		}
-	}
+	a.issuing.Store(&issuing)
 	release := c.HoldRelease
 	if release == nil {
 		release = []jpki.Kind{jpki.PhoneAuth}
 	}
 	a.transitions = transitionsWith(release)
 	return a, nil
+}
+
+// newIssuers checks one issuer for each CA.
+func newIssuers(p *Profile, list []Issuer) (issuers, error) {
+	out := issuers{}
+	for _, i := range list {
+		if err := i.check(p); err != nil {
+			return nil, fmt.Errorf("ca: issuer %s: %w", i.ID, err)
+		}
+		if out[i.ID.CA] != nil {
+			return nil, fmt.Errorf("ca: two issuing generations of the %s CA", i.ID.CA)
+		}
+		out[i.ID.CA] = &i
+	}
+	for _, ca := range jpki.CAs {
+		if out[ca] == nil {
+			return nil, fmt.Errorf("ca: no issuer for the %s CA", ca)
+		}
+	}
+	return out, nil
 }
 
 // check reports why i cannot issue under p, and completes it.

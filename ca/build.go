@@ -4,12 +4,9 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // key identifiers are SHA-1 by RFC 5280 §4.2.1.2; nothing's security rests on it
-	"crypto/x509"
 	"encoding/asn1"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -45,7 +42,10 @@ var (
 
 	oidClientAuth = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
 	oidCPS        = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 2, 1}
+	oidNoCheck    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 	oidOCSP       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
+
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 
 	oidRSASHA256   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
 	oidECDSASHA256 = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
@@ -61,10 +61,11 @@ type subject struct {
 	serial       jpki.Serial
 	id           string // common name
 	municipality Municipality
-	attributes   jpki.Attributes
-	spki         []byte // subjectPublicKeyInfo, DER
+	attributes   jpki.Attributes // as the register has them
+	spki         []byte          // subjectPublicKeyInfo, DER
 	notBefore    time.Time
 	notAfter     time.Time
+	caps         []time.Time // none of which it outlives
 	ocspURL      string
 	scope        crl.Scope // of the CRL that will list it
 }
@@ -93,16 +94,40 @@ func (s *subject) tbs() ([]byte, error) {
 	return b.Bytes()
 }
 
+// fits reports before a number is given out whether the certificate will be as small as it must be.
+func (s *subject) fits() (bool, error) {
+	tbs, err := s.tbs()
+	if err != nil {
+		return false, fmt.Errorf("build certificate: %w", err)
+	}
+	none, err := noSignature(s.issuer.Signer.Public())
+	if err != nil {
+		return false, err
+	}
+	der, err := s.issuer.assemble(tbs, none)
+	return len(der) <= maxCertificate, err
+}
+
+// prepare builds and lints the certificate.
+func (s *subject) prepare() (*draft, error) {
+	tbs, err := s.tbs()
+	if err != nil {
+		return nil, fmt.Errorf("build certificate: %w", err)
+	}
+	return s.issuer.prepare(tbs, candidate{of: subscriber, profile: s.profile, subject: s})
+}
+
 func (s *subject) addClientAuth(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidClientAuth) })
 }
 
 // addAttributes writes one otherName an attribute: [0] { type-id, value [0] EXPLICIT UTF8String }.
 func (s *subject) addAttributes(b *cryptobyte.Builder) {
+	attributes := s.profile.Characters.certifiable(s.attributes)
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		for _, a := range s.profile.Attributes {
 			oid, _ := parseOID(a.Type)
-			value, _ := attributeValue(s.attributes, a.Field)
+			value, _ := attributeValue(attributes, a.Field)
 			b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 				b.AddASN1ObjectIdentifier(oid)
 				b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
@@ -280,33 +305,4 @@ func algorithmOf(key crypto.PublicKey) (algorithm, error) {
 		}
 	}
 	return algorithm{}, fmt.Errorf("no signature algorithm for a key of type %T", key)
-}
-
-// sign signs a TBSCertificate and returns the certificate. What comes back from the signer is checked with a second
-// implementation before anyone sees it: a faulty signature can reveal the key.
-func (i *Issuer) sign(tbs []byte) (*x509.Certificate, error) {
-	h := i.algorithm.hash.New()
-	h.Write(tbs)
-	signature, err := i.Signer.Sign(rand.Reader, h.Sum(nil), i.algorithm.hash)
-	if err != nil {
-		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, err), "the signing key does not answer")
-	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		i.algorithm.add(b)
-		b.AddASN1BitString(signature)
-	})
-	der, err := b.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("encode certificate: %w", err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("read back certificate: %w", err)
-	}
-	if err := i.Certificate.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-		return nil, errors.New("the signer returned a wrong signature")
-	}
-	return cert, nil
 }

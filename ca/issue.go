@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,14 +64,14 @@ func (a *Authority) Renew(ctx context.Context, by jpki.Actor, req IssueRequest) 
 // issue is both commands. Steps:
 //  1. check the requests: form, proof of possession, keys
 //  2. transaction 1: claim the idempotency key, check the rules, reserve serial numbers, record the intents
-//  3. build the certificates, unsigned
+//  3. build the certificates, unsigned, and lint them
 //  4. sign; no transaction is open here
 //  5. transaction 2: check the rules again, record certificates, statuses, audit, what they replace, and the answer
 //
 // A crash leaves nothing, or intents that [Authority.Reconcile] ends; a signature without a status row cannot remain.
 func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, renew bool) ([]Issued, error) {
 	// 1.
-	keys, err := checkIssueRequest(&req)
+	keys, err := a.profile.checkIssueRequest(&req)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 	if err != nil {
 		return nil, err
 	}
-	now := a.now().UTC()
+	now, issuing := a.now().UTC(), *a.issuing.Load()
 
 	// 2.
 	var plan *issuePlan
@@ -99,7 +100,7 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 		if done {
 			return json.Unmarshal([]byte(stored), &repeated)
 		}
-		if plan, err = a.plan(tx, by, req, keys, renew, now); err != nil {
+		if plan, err = a.plan(tx, issuing, by, req, keys, renew, now); err != nil {
 			return err
 		}
 		if plan.newToken {
@@ -137,18 +138,25 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueRequest, plan *issuePlan, keys []publicKey, renew bool, now time.Time) ([]Issued, error) {
 	for i := range plan.certificates {
 		c := &plan.certificates[i]
-		issuer := a.issuers[c.Kind.CA()]
 		// 3.
-		subject, err := a.subject(plan, c, keys[i])
+		name, err := a.commonName(c.Kind, plan.place)
 		if err != nil {
 			return nil, err
 		}
-		tbs, err := subject.tbs()
+		subject, err := a.subject(plan, c, keys[i], plan.caps[i], name)
 		if err != nil {
-			return nil, fmt.Errorf("build certificate: %w", err)
+			return nil, err
+		}
+		draft, err := subject.prepare()
+		if err != nil {
+			if refused, ok := errors.AsType[*lintError](err); ok {
+				a.log.ErrorContext(ctx, "a certificate was refused before it was signed", slog.String("lint", refused.lint), slog.String("rule", refused.rule),
+					slog.String("certificate", c.ID.String()), slog.String("kind", string(c.Kind)), slog.String("request_id", jpki.RequestID(ctx)))
+			}
+			return nil, err
 		}
 		// 4.
-		cert, err := issuer.sign(tbs)
+		cert, err := plan.issuers[c.Kind.CA()].sign(draft)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +164,7 @@ func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueR
 	}
 	// 5.
 	err := a.store.Update(ctx, func(tx *store.Tx) error {
-		again, err := a.plan(tx, by, req, keys, renew, now)
+		again, err := a.plan(tx, plan.issuers, by, req, keys, renew, now)
 		if err != nil {
 			return err
 		}
@@ -189,26 +197,28 @@ func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueR
 	}
 	out := make([]Issued, len(plan.certificates))
 	for i, c := range plan.certificates {
-		out[i] = a.handOut(c)
+		out[i] = handOut(c, plan.issuers[c.Kind.CA()].Certificate.Raw)
 	}
 	return out, nil
 }
 
 // An issuePlan is what the rules make of a request.
 type issuePlan struct {
+	issuers      issuers // of this issuance, whatever generation becomes active meanwhile
 	holder       store.Holder
 	place        Municipality
 	token        store.Token
 	newToken     bool
 	certificates []store.Certificate // without serial and DER, in the order of the requests
+	caps         [][]time.Time       // for each certificate, what it must not outlive
 	ends         []store.Certificate // certificates whose place the new ones take
 	endCause     jpki.Cause
 	intents      []store.Intent
 }
 
 // plan checks a request against the register, the token and the certificates in force.
-func (a *Authority) plan(tx *store.Tx, by jpki.Actor, req IssueRequest, keys []publicKey, renew bool, now time.Time) (*issuePlan, error) {
-	p := &issuePlan{}
+func (a *Authority) plan(tx *store.Tx, with issuers, by jpki.Actor, req IssueRequest, keys []publicKey, renew bool, now time.Time) (*issuePlan, error) {
+	p := &issuePlan{issuers: with}
 	var err error
 	if p.holder, err = tx.Holder(req.Holder); err != nil {
 		return nil, err
@@ -237,10 +247,35 @@ func (a *Authority) plan(tx *store.Tx, by jpki.Actor, req IssueRequest, keys []p
 	if err != nil {
 		return nil, err
 	}
-	if err := p.planEnds(all, req, renew, now); err != nil {
+	if err := p.planEnds(a.profile.Validity, all, req, renew, now); err != nil {
 		return nil, err
 	}
-	return p, a.planValidity(p, all, req, keys, renew, now)
+	if err := a.planValidity(p, all, req, keys, renew, now); err != nil {
+		return nil, err
+	}
+	return p, a.planSize(p, keys)
+}
+
+// planSize finds names and addresses that no certificate can carry, as long as no number has been spent on them.
+func (a *Authority) planSize(p *issuePlan, keys []publicKey) error {
+	longest, err := jpki.SerialFromBytes(bytes.Repeat([]byte{0x7f}, jpki.SerialBytes))
+	if err != nil {
+		return err
+	}
+	for i, c := range p.certificates {
+		c.ID.Serial = longest
+		s, err := a.subject(p, &c, keys[i], p.caps[i], strings.Repeat("A", commonNameLength))
+		if err != nil {
+			return err
+		}
+		switch ok, err := s.fits(); {
+		case err != nil:
+			return err
+		case !ok:
+			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
+		}
+	}
+	return nil
 }
 
 // planToken finds the token, or what is to be recorded of a new one.
@@ -257,7 +292,7 @@ func (a *Authority) planToken(tx *store.Tx, p *issuePlan, req IssueRequest, rene
 		return err
 	}
 	p.newToken = true
-	p.token = store.Token{ID: req.Token, Type: req.TokenType, Holder: p.holder.ID, ValidUntil: cardEnd(p.holder.Attributes.BirthDate, now)}
+	p.token = store.Token{ID: req.Token, Type: req.TokenType, Holder: p.holder.ID, ValidUntil: a.profile.Validity.cardEnd(p.holder.Attributes.BirthDate, now)}
 	if req.TokenType == jpki.Card {
 		return nil
 	}
@@ -276,7 +311,7 @@ func (a *Authority) planToken(tx *store.Tx, p *issuePlan, req IssueRequest, rene
 }
 
 // planEnds decides which certificates end because of the new ones.
-func (p *issuePlan) planEnds(all []store.Certificate, req IssueRequest, renew bool, now time.Time) error {
+func (p *issuePlan) planEnds(v Validity, all []store.Certificate, req IssueRequest, renew bool, now time.Time) error {
 	p.endCause = jpki.TokenReplaced
 	if renew {
 		p.endCause = jpki.Renewed
@@ -290,8 +325,8 @@ func (p *issuePlan) planEnds(all []store.Certificate, req IssueRequest, renew bo
 			return jpki.Errorf(jpki.NotRenewable, "the token has no %s certificate in force", r.Kind)
 		case renew && all[i].Status.State != jpki.Good:
 			return jpki.Errorf(jpki.NotRenewable, "%s %s is %s", r.Kind, all[i].ID, all[i].Status.State)
-		case renew && !renewable(all[i].NotAfter, now):
-			return jpki.Errorf(jpki.NotRenewable, "%s %s can be renewed in the last %d months before %s", r.Kind, all[i].ID, renewalMonths, all[i].NotAfter.In(jpki.JST).Format(time.DateOnly))
+		case renew && !v.renewable(all[i].NotAfter, now):
+			return jpki.Errorf(jpki.NotRenewable, "%s %s can be renewed in the last %d months before %s", r.Kind, all[i].ID, v.RenewalMonths, all[i].NotAfter.In(jpki.JST).Format(time.DateOnly))
 		case renew:
 			p.ends = append(p.ends, all[i])
 		}
@@ -309,19 +344,18 @@ func (p *issuePlan) planEnds(all []store.Certificate, req IssueRequest, renew bo
 
 // planValidity fills in the certificates. A signature certificate never outlives the authentication certificate beside it.
 func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req IssueRequest, keys []publicKey, renew bool, now time.Time) error {
-	end := func(k jpki.Kind, caps ...time.Time) time.Time {
-		caps = append(caps, p.token.ValidUntil, a.issuers[k.CA()].Certificate.NotAfter)
+	ends, caps := map[jpki.Kind]time.Time{}, map[jpki.Kind][]time.Time{}
+	for _, r := range req.Requests {
+		k := r.Kind
+		caps[k] = []time.Time{p.token.ValidUntil, p.issuers[k.CA()].Certificate.NotAfter}
 		if p.holder.StayUntil != nil {
-			caps = append(caps, *p.holder.StayUntil)
+			caps[k] = append(caps[k], p.holder.StayUntil.Truncate(time.Second))
 		}
 		if p.token.Type == jpki.Phone {
-			return slices.MinFunc(caps, time.Time.Compare)
+			ends[k] = slices.MinFunc(caps[k], time.Time.Compare)
+		} else {
+			ends[k] = a.profile.Validity.notAfter(p.holder.Attributes.BirthDate, now, renew, caps[k]...)
 		}
-		return notAfter(p.holder.Attributes.BirthDate, now, renew, caps...)
-	}
-	ends := map[jpki.Kind]time.Time{}
-	for _, r := range req.Requests {
-		ends[r.Kind] = end(r.Kind)
 	}
 	if sign, asked := ends[jpki.CardSign]; asked {
 		auth, asked := ends[jpki.CardAuth]
@@ -331,7 +365,7 @@ func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req Issu
 			}
 		}
 		if !auth.IsZero() && auth.Before(sign) {
-			ends[jpki.CardSign] = auth
+			ends[jpki.CardSign], caps[jpki.CardSign] = auth, append(caps[jpki.CardSign], auth)
 		}
 	}
 	start := now.Truncate(time.Second)
@@ -341,10 +375,10 @@ func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req Issu
 		}
 		c := store.Certificate{
 			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: keys[i].hash,
-			NotBefore: start, NotAfter: ends[r.Kind].Truncate(time.Second), IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
+			NotBefore: start, NotAfter: ends[r.Kind], IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
 		}
 		c.Replaces = lineageEnd(all, r.Kind)
-		p.certificates = append(p.certificates, c)
+		p.certificates, p.caps = append(p.certificates, c), append(p.caps, caps[r.Kind])
 	}
 	return nil
 }
@@ -371,7 +405,7 @@ func (a *Authority) reserve(tx *store.Tx, by jpki.Actor, key string, p *issuePla
 	if err != nil {
 		return err
 	}
-	c.ID = jpki.CertID{Issuer: a.issuers[c.Kind.CA()].ID, Serial: serial}
+	c.ID = jpki.CertID{Issuer: p.issuers[c.Kind.CA()].ID, Serial: serial}
 	i := store.Intent{ID: c.ID, Kind: c.Kind, Holder: c.Holder, Token: c.Token, Partition: c.Partition, NotAfter: c.NotAfter, Actor: by.String(), IdemKey: key, CreatedAt: now}
 	p.intents = append(p.intents, i)
 	if err := tx.AddIntent(i); err != nil {
@@ -381,12 +415,8 @@ func (a *Authority) reserve(tx *store.Tx, by jpki.Actor, key string, p *issuePla
 }
 
 // subject gathers what goes into a planned certificate.
-func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey) (*subject, error) {
-	name, err := a.commonName(c.Kind, p.place)
-	if err != nil {
-		return nil, err
-	}
-	issuer := a.issuers[c.Kind.CA()]
+func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, caps []time.Time, name string) (*subject, error) {
+	issuer := p.issuers[c.Kind.CA()]
 	scope, ok := a.profile.CRLScope(a.statusURL, issuer.ID, c.Partition)
 	if !ok {
 		return nil, fmt.Errorf("partition %s is not in the profile", c.Partition)
@@ -394,9 +424,12 @@ func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey) (
 	return &subject{
 		profile: a.profile, authority: a.profile.Authorities[c.Kind.CA()], kind: a.profile.Kinds[c.Kind], issuer: issuer,
 		serial: c.ID.Serial, id: name, municipality: p.place, attributes: p.holder.Attributes,
-		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, ocspURL: a.statusURL + "/ocsp", scope: scope,
+		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, caps: caps, ocspURL: a.statusURL + "/ocsp", scope: scope,
 	}, nil
 }
+
+// commonNameLength is that of the longest.
+const commonNameLength = 24
 
 // commonName draws an identifier that is no name: letters, then for a signature certificate the municipality's code.
 func (a *Authority) commonName(k jpki.Kind, place Municipality) (string, error) {
@@ -413,20 +446,28 @@ func (a *Authority) commonName(k jpki.Kind, place Municipality) (string, error) 
 	return string(b) + "001B", nil
 }
 
-func (a *Authority) handOut(c store.Certificate) Issued {
-	return Issued{ID: c.ID, Kind: c.Kind, Certificate: c.DER, Issuer: a.issuers[c.Kind.CA()].Certificate.Raw, NotAfter: c.NotAfter, Replaces: c.Replaces}
+func handOut(c store.Certificate, issuer []byte) Issued {
+	return Issued{ID: c.ID, Kind: c.Kind, Certificate: c.DER, Issuer: issuer, NotAfter: c.NotAfter, Replaces: c.Replaces}
 }
 
 // issued reads back certificates that an earlier, equal request obtained.
 func (a *Authority) issued(ctx context.Context, ids []jpki.CertID) ([]Issued, error) {
 	out := make([]Issued, 0, len(ids))
 	err := a.store.View(ctx, func(tx *store.Tx) error {
+		generations, err := tx.Generations()
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
 			c, err := tx.Certificate(id)
 			if err != nil {
 				return err
 			}
-			out = append(out, a.handOut(c))
+			i := slices.IndexFunc(generations, func(g store.Generation) bool { return g.Issuer == id.Issuer })
+			if i < 0 {
+				return fmt.Errorf("generation %s is not recorded", id.Issuer)
+			}
+			out = append(out, handOut(c, generations[i].Certificate))
 		}
 		return nil
 	})
@@ -454,7 +495,7 @@ func checkIdempotencyKey(key string) error {
 }
 
 // checkIssueRequest checks everything that needs no database.
-func checkIssueRequest(req *IssueRequest) ([]publicKey, error) {
+func (p *Profile) checkIssueRequest(req *IssueRequest) ([]publicKey, error) {
 	if err := errors.Join(checkIdempotencyKey(req.IdempotencyKey), checkIdentifier("holder", req.Holder), checkIdentifier("token", req.Token)); err != nil {
 		return nil, err
 	}
@@ -473,7 +514,7 @@ func checkIssueRequest(req *IssueRequest) ([]publicKey, error) {
 			return nil, jpki.Errorf(jpki.Malformed, "the requests must be for two kinds on one token")
 		}
 		var err error
-		if keys[i], err = checkRequest(r.Request); err != nil {
+		if keys[i], err = checkRequest(r.Request, p.Kinds[r.Kind].Keys); err != nil {
 			return nil, err
 		}
 		if i > 0 && strings.EqualFold(keys[0].hash, keys[i].hash) {

@@ -14,14 +14,20 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-//go:embed profiles/sandbox.yaml
-var sandboxProfile []byte
+var (
+	//go:embed profiles/sandbox.yaml
+	sandboxProfile []byte
+	//go:embed profiles/sandbox-next.yaml
+	sandboxNextProfile []byte
+)
 
 // A Profile says what certificates contain: names, identifiers, extensions and their order. It is data; build.go only
 // encodes it. Its fields mirror profiles/sandbox.yaml, which explains them.
 type Profile struct {
 	Name           string                        `yaml:"name"`
 	CPS            string                        `yaml:"cps"` // URL of the certification practice statement
+	Validity       Validity                      `yaml:"validity"`
+	Characters     Characters                    `yaml:"characters"`
 	Attributes     []AttributeType               `yaml:"attributes"`
 	Authorities    map[jpki.CA]*AuthorityProfile `yaml:"authorities"`
 	Kinds          map[jpki.Kind]*KindProfile    `yaml:"kinds"`
@@ -44,6 +50,7 @@ type AuthorityProfile struct {
 // A KindProfile says what one kind of certificate contains.
 type KindProfile struct {
 	Policy     string   `yaml:"policy"` // OID
+	Keys       []string `yaml:"keys"`   // what the holder's key may be: rsa-2048, p-384
 	Subject    []string `yaml:"subject"`
 	KeyUsage   []string `yaml:"key_usage"`
 	Extensions []string `yaml:"extensions"` // in order; "!" behind a name makes it critical
@@ -57,9 +64,15 @@ type Municipality struct {
 	Name         string `yaml:"name"` // in Japanese
 }
 
-// Sandbox returns the built-in profile.
-func Sandbox() *Profile {
-	p, err := ParseProfile(sandboxProfile)
+// Sandbox returns the built-in profile: the rules of today's cards.
+func Sandbox() *Profile { return builtIn(sandboxProfile) }
+
+// SandboxNext returns the built-in profile of the next generation of cards: P-384 keys, certificates for ten years, renewal
+// in the last year. Names and policies are those of [Sandbox]: both rule sets live under the same authorities.
+func SandboxNext() *Profile { return builtIn(sandboxNextProfile) }
+
+func builtIn(text []byte) *Profile {
+	p, err := ParseProfile(text)
 	if err != nil {
 		panic("built-in profile: " + err.Error()) // a test parses it
 	}
@@ -95,6 +108,8 @@ func ParseProfile(text []byte) (*Profile, error) {
 	if p.Name == "" || p.CPS == "" {
 		complain("name and cps are required")
 	}
+	wrong = append(wrong, p.Validity.check()...)
+	wrong = append(wrong, p.Characters.check()...)
 	for _, a := range p.Attributes {
 		checkOID("attributes."+a.Field, a.Type)
 		if _, ok := attributeValue(jpki.Attributes{}, a.Field); !ok {
@@ -119,6 +134,14 @@ func ParseProfile(text []byte) (*Profile, error) {
 		}
 		checkOID(string(kind)+".policy", k.Policy)
 		checkName(string(kind)+".subject", k.Subject)
+		if len(k.Keys) == 0 {
+			complain("kinds.%s admits no keys", kind)
+		}
+		for _, key := range k.Keys {
+			if _, ok := subjectKeys[key]; !ok {
+				complain("kinds.%s: unknown kind of key %q", kind, key)
+			}
+		}
 		for _, u := range k.KeyUsage {
 			if _, ok := keyUsageBits[u]; !ok {
 				complain("kinds.%s: unknown key usage %q", kind, u)
@@ -128,6 +151,9 @@ func ParseProfile(text []byte) (*Profile, error) {
 			if _, ok := extensions[strings.TrimSuffix(e, "!")]; !ok {
 				complain("kinds.%s: unknown extension %q", kind, e)
 			}
+		}
+		if attributes := slices.ContainsFunc(k.Extensions, isExtension("subjectAltName")); attributes != (kind.CA() == jpki.SignCA) {
+			complain("kinds.%s: signature certificates carry the attributes, in subjectAltName, and authentication certificates do not", kind)
 		}
 	}
 	for i, m := range p.Municipalities {

@@ -2,9 +2,13 @@ package ca
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"math/big"
+	"slices"
+	"strings"
 	"unicode/utf16"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -23,8 +27,9 @@ type publicKey struct {
 }
 
 // checkRequest reads a PKCS #10 certification request (RFC 2986) made by the token: its signature proves possession of
-// the key. Subject and attributes are ignored, the authority alone decides what is certified, but may not carry a My Number.
-func checkRequest(der []byte) (publicKey, error) {
+// the key, which must be of a kind that admitted names. Subject and attributes are ignored, the authority alone decides
+// what is certified, but may not carry a My Number.
+func checkRequest(der []byte, admitted []string) (publicKey, error) {
 	if len(der) > maxRequest {
 		return publicKey{}, jpki.Errorf(jpki.TooLarge, "a certification request has at most %d octets", maxRequest)
 	}
@@ -35,7 +40,7 @@ func checkRequest(der []byte) (publicKey, error) {
 	if CarriesMyNumber(csr) {
 		return publicKey{}, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
 	}
-	if err := checkKey(csr.PublicKey); err != nil {
+	if err := checkKey(csr.PublicKey, admitted); err != nil {
 		return publicKey{}, err
 	}
 	if err := csr.CheckSignature(); err != nil {
@@ -59,7 +64,7 @@ func derCarriesMyNumber(der cryptobyte.String) bool {
 			return textCarriesMyNumber(whole) // not DER after all, such as an octet string's content
 		}
 		switch {
-		case tag&constructed != 0 || tag == asn1.OCTET_STRING:
+		case tag&constructedBit != 0 || tag == asn1.OCTET_STRING:
 			if derCarriesMyNumber(value) {
 				return true
 			}
@@ -79,8 +84,8 @@ func derCarriesMyNumber(der cryptobyte.String) bool {
 }
 
 const (
-	constructed = asn1.Tag(0x20) // the bit of a tag that says so
-	bmpString   = asn1.Tag(30)
+	constructedBit = asn1.Tag(0x20) // the bit of a tag that says so
+	bmpString      = asn1.Tag(30)
 )
 
 func textCarriesMyNumber(text []byte) bool {
@@ -99,20 +104,36 @@ var smallPrimes = func() *big.Int {
 	return product
 }()
 
-// checkKey admits what the cards of today make: RSA with 2048 bits and exponent 65537.
-func checkKey(key any) error {
-	k, ok := key.(*rsa.PublicKey)
-	if !ok {
-		return jpki.Errorf(jpki.WeakKey, "the key must be RSA")
+// subjectKeys are the kinds of key that a profile can admit: how one is recognised, and what else must hold of it.
+var subjectKeys = map[string]struct {
+	is    func(key any) bool
+	check func(key any) error
+}{
+	"rsa-2048": {
+		func(key any) bool { k, ok := key.(*rsa.PublicKey); return ok && k.N.BitLen() == 2048 && k.E == 65537 },
+		func(key any) error { return checkModulus(key.(*rsa.PublicKey).N) }, //nolint:errcheck,forcetypeassert // is has looked
+	},
+	"p-384": {
+		func(key any) bool { k, ok := key.(*ecdsa.PublicKey); return ok && k.Curve == elliptic.P384() },
+		func(any) error { return nil }, // that the point is on the curve, and finite, was a condition of reading it
+	},
+}
+
+// checkKey admits a key of one of the kinds that the profile names.
+func checkKey(key any, admitted []string) error {
+	i := slices.IndexFunc(admitted, func(kind string) bool { return subjectKeys[kind].is(key) })
+	if i < 0 {
+		return jpki.Errorf(jpki.WeakKey, "the key must be %s", strings.Join(admitted, " or "))
 	}
+	return subjectKeys[admitted[i]].check(key)
+}
+
+// checkModulus finds moduli that a careless generator makes.
+func checkModulus(n *big.Int) error {
 	switch {
-	case k.N.BitLen() != 2048:
-		return jpki.Errorf(jpki.WeakKey, "the modulus must have 2048 bits, not %d", k.N.BitLen())
-	case k.E != 65537:
-		return jpki.Errorf(jpki.WeakKey, "the public exponent must be 65537")
-	case k.N.Bit(0) == 0 || new(big.Int).GCD(nil, nil, k.N, smallPrimes).Cmp(big.NewInt(1)) != 0:
+	case n.Bit(0) == 0 || new(big.Int).GCD(nil, nil, n, smallPrimes).Cmp(big.NewInt(1)) != 0:
 		return jpki.Errorf(jpki.WeakKey, "the modulus has a small factor")
-	case closePrimes(k.N):
+	case closePrimes(n):
 		return jpki.Errorf(jpki.WeakKey, "the modulus is a product of close primes")
 	}
 	return nil

@@ -82,6 +82,12 @@ func jst(y int, m time.Month, d, h, min, s int) time.Time {
 	return time.Date(y, m, d, h, min, s, 0, jpki.JST)
 }
 
+// The terms of today's cards and of the next generation's, as the law and the plans have them.
+var (
+	today = Validity{Birthdays: 5, Renewed: 6, RenewalMonths: 3, CardAdult: 10, CardMinor: 5, FullAge: 18, AuthorityYears: 10}
+	next  = Validity{Birthdays: 10, Renewed: 11, RenewalMonths: 12, CardAdult: 10, CardMinor: 5, FullAge: 18, AuthorityYears: 15}
+)
+
 func TestNotAfter(t *testing.T) {
 	for name, c := range map[string]struct {
 		born    jpki.BirthDate
@@ -104,8 +110,40 @@ func TestNotAfter(t *testing.T) {
 		"nothing known":                    {"000000000", jst(2026, 4, 1, 9, 0, 0), false, nil, jst(2031, 4, 1, 23, 59, 59)},
 		"unknown, issued on 29 February":   {"000000000", jst(2028, 2, 29, 9, 0, 0), false, nil, jst(2033, 2, 28, 23, 59, 59)},
 	} {
-		if got := notAfter(c.born, c.now, c.renewed, c.caps...); !got.Equal(c.want) {
+		if got := today.notAfter(c.born, c.now, c.renewed, c.caps...); !got.Equal(c.want) {
 			t.Errorf("%s: %v, want %v", name, got.In(jpki.JST), c.want)
+		}
+	}
+}
+
+// The next generation: ten birthdays, eleven for who renews in the last year.
+func TestNotAfterOfTheNextGeneration(t *testing.T) {
+	for name, c := range map[string]struct {
+		born    jpki.BirthDate
+		now     time.Time
+		renewed bool
+		caps    []time.Time
+		want    time.Time
+	}{
+		"issued":                               {"319800217", jst(2029, 10, 27, 12, 0, 0), false, nil, jst(2039, 2, 17, 23, 59, 59)},
+		"issued on the birthday":               {"319800217", jst(2029, 2, 17, 0, 0, 0), false, nil, jst(2039, 2, 17, 23, 59, 59)},
+		"renewed on the first day":             {"319800217", jst(2038, 2, 17, 0, 0, 0), true, nil, jst(2049, 2, 17, 23, 59, 59)},
+		"renewed on the last day":              {"319800217", jst(2039, 2, 17, 23, 59, 59), true, nil, jst(2050, 2, 17, 23, 59, 59)},
+		"29 February, ends in a common year":   {"320000229", jst(2029, 3, 1, 0, 0, 0), false, nil, jst(2039, 2, 28, 23, 59, 59)},
+		"29 February, ends in a leap year":     {"320000229", jst(2030, 2, 28, 0, 0, 0), false, nil, jst(2040, 2, 29, 23, 59, 59)},
+		"29 February, renewed":                 {"320000229", jst(2039, 2, 1, 0, 0, 0), true, nil, jst(2049, 2, 28, 23, 59, 59)},
+		"capped by a minor's card":             {"420150501", jst(2029, 10, 27, 0, 0, 0), false, []time.Time{jst(2034, 5, 1, 23, 59, 59)}, jst(2034, 5, 1, 23, 59, 59)},
+		"capped by a stay":                     {"319900101", jst(2029, 10, 27, 0, 0, 0), false, []time.Time{jst(2030, 4, 30, 12, 0, 0), jst(2044, 1, 1, 0, 0, 0)}, jst(2030, 4, 30, 12, 0, 0)},
+		"the CA certificate is not in the way": {"319800217", jst(2033, 1, 1, 0, 0, 0), true, []time.Time{endOfDay(jst(2029, 1, 15, 0, 0, 0), next.AuthorityYears, -1)}, jst(2043, 2, 17, 23, 59, 59)},
+	} {
+		if got := next.notAfter(c.born, c.now, c.renewed, c.caps...); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", name, got.In(jpki.JST), c.want)
+		}
+	}
+	end := jst(2040, 2, 29, 23, 59, 59)
+	for at, want := range map[time.Time]bool{jst(2039, 2, 27, 23, 59, 59): false, jst(2039, 2, 28, 0, 0, 0): true, end: true, end.Add(time.Second): false} {
+		if got := next.renewable(end, at); got != want {
+			t.Errorf("renewable on %v: %v", at, got)
 		}
 	}
 }
@@ -134,17 +172,17 @@ func TestRenewable(t *testing.T) {
 	for at, want := range map[time.Time]bool{
 		jst(2030, 2, 27, 23, 59, 59): false, jst(2030, 2, 28, 0, 0, 0): true, end: true, end.Add(time.Second): false,
 	} {
-		if got := renewable(end, at); got != want {
+		if got := today.renewable(end, at); got != want {
 			t.Errorf("renewable on %v: %v", at, got)
 		}
 	}
 }
 
 func TestCardEnd(t *testing.T) {
-	if got := cardEnd("319800217", jst(2026, 4, 1, 0, 0, 0)); !got.Equal(jst(2036, 2, 17, 23, 59, 59)) {
+	if got := today.cardEnd("319800217", jst(2026, 4, 1, 0, 0, 0)); !got.Equal(jst(2036, 2, 17, 23, 59, 59)) {
 		t.Errorf("an adult's card ends %v", got.In(jpki.JST))
 	}
-	if got := cardEnd("420100401", jst(2026, 4, 1, 0, 0, 0)); !got.Equal(jst(2031, 4, 1, 23, 59, 59)) {
+	if got := today.cardEnd("420100401", jst(2026, 4, 1, 0, 0, 0)); !got.Equal(jst(2031, 4, 1, 23, 59, 59)) {
 		t.Errorf("a minor's card ends %v", got.In(jpki.JST))
 	}
 }

@@ -3,7 +3,6 @@ package ca
 import (
 	"crypto"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"time"
 
@@ -13,8 +12,8 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// SelfSigned makes the certificate of a new generation: ten years, less the day of issue, ending at 23:59:59 JST. Its
-// shape is that of the JPKI's own CA certificates: keyUsage, the Japanese name as subjectAltName, basicConstraints
+// SelfSigned makes the certificate of a new generation: the profile's years, less the day of issue, ending at 23:59:59 JST.
+// Its key decides how this generation signs: RSA or P-256 with SHA-256, P-384 with SHA-384. Its shape is that of the JPKI's own CA certificates: keyUsage, the Japanese name as subjectAltName, basicConstraints
 // without path length, its own name as CRL distribution point, subjectKeyIdentifier, and nothing else.
 func SelfSigned(p *Profile, ca jpki.CA, key crypto.Signer, serial jpki.Serial, now time.Time) (*x509.Certificate, error) {
 	a := p.Authorities[ca]
@@ -26,8 +25,7 @@ func SelfSigned(p *Profile, ca jpki.CA, key crypto.Signer, serial jpki.Serial, n
 	if err != nil {
 		return nil, fmt.Errorf("encode public key: %w", err)
 	}
-	day := now.In(jpki.JST)
-	notAfter := time.Date(day.Year()+10, day.Month(), day.Day()-1, 23, 59, 59, 0, jpki.JST)
+	notAfter := endOfDay(now, p.Validity.AuthorityYears, -1)
 	keyID := keyIdentifier(spki)
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -42,16 +40,15 @@ func SelfSigned(p *Profile, ca jpki.CA, key crypto.Signer, serial jpki.Serial, n
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				addExtension(b, extensions["keyUsage"].oid, true, func(b *cryptobyte.Builder) { addKeyUsage(b, []string{"keyCertSign", "cRLSign"}) })
 				addExtension(b, extensions["subjectAltName"].oid, false, func(b *cryptobyte.Builder) { addDirectoryNames(b, a.AltName) })
-				addExtension(b, asn1.ObjectIdentifier{2, 5, 29, 19}, true, func(b *cryptobyte.Builder) {
+				addExtension(b, oidBasicConstraints, true, func(b *cryptobyte.Builder) {
 					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Boolean(true) })
 				})
 				addExtension(b, extensions["cRLDistributionPoints"].oid, false, func(b *cryptobyte.Builder) {
-					context := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
 					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 						b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-							b.AddASN1(context(0), func(b *cryptobyte.Builder) {
-								b.AddASN1(context(0), func(b *cryptobyte.Builder) {
-									b.AddASN1(context(4), func(b *cryptobyte.Builder) { addName(b, a.Subject) })
+							b.AddASN1(constructed(0), func(b *cryptobyte.Builder) {
+								b.AddASN1(constructed(0), func(b *cryptobyte.Builder) {
+									b.AddASN1(constructed(4), func(b *cryptobyte.Builder) { addName(b, a.Subject) })
 								})
 							})
 						})
@@ -65,8 +62,14 @@ func SelfSigned(p *Profile, ca jpki.CA, key crypto.Signer, serial jpki.Serial, n
 	if err != nil {
 		return nil, fmt.Errorf("encode CA certificate: %w", err)
 	}
-	self := &Issuer{Signer: key, algorithm: alg, Certificate: &x509.Certificate{PublicKey: key.Public(), PublicKeyAlgorithm: publicKeyAlgorithm(alg), IsCA: true, BasicConstraintsValid: true, Version: 3, KeyUsage: x509.KeyUsageCertSign}}
-	return self.sign(tbs)
+	self := &Issuer{ID: jpki.IssuerID{CA: ca}, Signer: key, algorithm: alg, Certificate: &x509.Certificate{
+		RawSubject: encodeName(a.Subject), NotAfter: notAfter, PublicKey: key.Public(), PublicKeyAlgorithm: publicKeyAlgorithm(alg), IsCA: true, BasicConstraintsValid: true, Version: 3, KeyUsage: x509.KeyUsageCertSign,
+	}}
+	d, err := self.prepare(tbs, candidate{of: authority, profile: p, name: ca})
+	if err != nil {
+		return nil, fmt.Errorf("make CA certificate: %w", err)
+	}
+	return self.sign(d)
 }
 
 func publicKeyAlgorithm(a algorithm) x509.PublicKeyAlgorithm {

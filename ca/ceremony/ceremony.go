@@ -3,17 +3,22 @@
 // A [Signer] issues under one CA key by the profiles of policy.json, an operator-readable cfssl signing policy: responders
 // under an authority's own key, servers and stations under an infrastructure CA that [NewInfrastructure] makes. It stores
 // nothing and records nothing: whoever holds a ceremony writes the audit record. Responder certificates follow RFC 6960
-// §4.2.2.2 with id-pkix-ocsp-nocheck and live 30 days at most. A Signer is safe for concurrent use. Start at NewSigner.
+// §4.2.2.2 with id-pkix-ocsp-nocheck, live 30 days at most, and pass package ca's lints before the CA key signs. A Signer is safe for concurrent use. Start at NewSigner.
 package ceremony
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -24,6 +29,7 @@ import (
 	"github.com/cloudflare/cfssl/signer/local"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
 )
 
 //go:embed policy.json
@@ -34,6 +40,8 @@ const backdate = 5 * time.Minute
 
 // A Signer issues infrastructure certificates under one CA key.
 type Signer struct {
+	Rand io.Reader // for serial numbers; NewSigner sets crypto/rand's
+
 	s    *local.Signer
 	cert *x509.Certificate
 	key  crypto.Signer
@@ -45,22 +53,72 @@ var quiet = sync.OnceFunc(func() { cflog.Level = cflog.LevelError }) // cfssl re
 // NewSigner returns a signer for a CA certificate and its key; now is the clock.
 func NewSigner(cert *x509.Certificate, key crypto.Signer, now func() time.Time) (*Signer, error) {
 	quiet()
+	s, err := open(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{Rand: rand.Reader, s: s, cert: cert, key: key, now: now}, nil
+}
+
+func open(cert *x509.Certificate, key crypto.Signer) (*local.Signer, error) {
 	cfg, err := config.LoadConfig(policy)
 	if err != nil {
 		return nil, fmt.Errorf("read signing policy: %w", err)
 	}
-	algorithm := signer.DefaultSigAlgo(key)
-	s, err := local.NewSigner(key, cert, algorithm, cfg.Signing)
+	for _, p := range cfg.Signing.Profiles {
+		p.ClientProvidesSerialNumbers = true // ours have one form, whoever signs
+	}
+	s, err := local.NewSigner(key, cert, signer.DefaultSigAlgo(key), cfg.Signing)
 	if err != nil {
 		return nil, fmt.Errorf("open signer: %w", err)
 	}
-	return &Signer{s, cert, key, now}, nil
+	return s, nil
 }
 
 // Responder certifies a key for answering OCSP in the name of the signer's CA key. Nobody asks for the status of such a
-// certificate (nocheck), so it lives for 30 days and is replaced long before.
+// certificate (nocheck), so it lives for 30 days and is replaced long before. A throw-away key signs it first and
+// [ca.LintResponder] reads it; only the very same certificate is then signed by the CA's key.
 func (s *Signer) Responder(key crypto.Signer, issuer jpki.IssuerID) (*x509.Certificate, error) {
-	return s.issue("responder", key, "OCSP responder of "+issuer.String(), nil)
+	req, err := s.request("responder", key, "OCSP responder of "+issuer.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	throwAway, err := likeKey(s.key.Public())
+	if err != nil {
+		return nil, err
+	}
+	stand := *s.cert
+	stand.PublicKey = throwAway.Public()
+	rehearsal, err := open(&stand, throwAway)
+	if err != nil {
+		return nil, err
+	}
+	draft, err := sign(rehearsal, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := ca.LintResponder(draft.Raw, s.cert); err != nil {
+		return nil, fmt.Errorf("certify responder of %s: %w", issuer, err)
+	}
+	cert, err := sign(s.s, req)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(cert.RawTBSCertificate, draft.RawTBSCertificate) {
+		return nil, errors.New("the responder's certificate is not the one that was linted")
+	}
+	return cert, nil
+}
+
+// likeKey returns a new key of the same kind as another.
+func likeKey(key crypto.PublicKey) (crypto.Signer, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return rsa.GenerateKey(rand.Reader, k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return ecdsa.GenerateKey(k.Curve, rand.Reader)
+	}
+	return nil, fmt.Errorf("no key like one of type %T", key)
 }
 
 // Server certifies a TLS server under its host names or addresses, for 90 days.
@@ -74,22 +132,39 @@ func (s *Signer) Station(key crypto.Signer, id string) (*x509.Certificate, error
 }
 
 func (s *Signer) issue(profile string, key crypto.Signer, name string, hosts []string) (*x509.Certificate, error) {
+	req, err := s.request(profile, key, name, hosts)
+	if err != nil {
+		return nil, err
+	}
+	return sign(s.s, req)
+}
+
+// request says in full what is to be signed: signing it twice differs in the signature only.
+func (s *Signer) request(profile string, key crypto.Signer, name string, hosts []string) (signer.SignRequest, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
 	if err != nil {
-		return nil, fmt.Errorf("make certification request: %w", err)
+		return signer.SignRequest{}, fmt.Errorf("make certification request: %w", err)
+	}
+	serial, err := jpki.NewSerial(s.Rand)
+	if err != nil {
+		return signer.SignRequest{}, err
 	}
 	start := s.now().Add(-backdate).UTC().Truncate(time.Second)
-	life := s.s.Policy().Profiles[profile].Expiry
-	out, err := s.s.Sign(signer.SignRequest{
-		Hosts: hosts, Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
-		Subject: &signer.Subject{CN: name, Names: []csr.Name{{C: "JP", O: "JPKI-SANDBOX"}}}, Profile: profile, NotBefore: start, NotAfter: start.Add(life),
-	})
+	return signer.SignRequest{
+		Hosts: hosts, Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), Serial: serial.Big(),
+		Subject: &signer.Subject{CN: name, Names: []csr.Name{{C: "JP", O: "JPKI-SANDBOX"}}}, Profile: profile,
+		NotBefore: start, NotAfter: start.Add(s.s.Policy().Profiles[profile].Expiry),
+	}, nil
+}
+
+func sign(s *local.Signer, req signer.SignRequest) (*x509.Certificate, error) {
+	out, err := s.Sign(req)
 	if err != nil {
-		return nil, fmt.Errorf("issue %s certificate: %w", profile, err)
+		return nil, fmt.Errorf("issue %s certificate: %w", req.Profile, err)
 	}
 	block, _ := pem.Decode(out)
 	if block == nil {
-		return nil, fmt.Errorf("issue %s certificate: the signer returned no certificate", profile)
+		return nil, fmt.Errorf("issue %s certificate: the signer returned no certificate", req.Profile)
 	}
 	return x509.ParseCertificate(block.Bytes)
 }

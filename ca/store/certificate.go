@@ -229,7 +229,30 @@ func (tx *Tx) Generations() ([]Generation, error) {
 func (tx *Tx) AddGeneration(g Generation, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO generation (issuer, certificate, active, created_at) VALUES ($1, $2, $3, $4)`, g.Issuer.String(), g.Certificate, boolInt(g.Active), micros(now))
 	if err != nil && tx.d.unique(err) {
-		return jpki.Errorf(jpki.Conflict, "generation %s exists", g.Issuer)
+		return jpki.Errorf(jpki.Conflict, "generation %s exists, or another is active", g.Issuer)
 	}
 	return err
+}
+
+// ActivateGeneration makes a recorded generation the one of its CA that issues; [jpki.NotFound] when there is none.
+func (tx *Tx) ActivateGeneration(id jpki.IssuerID) error {
+	generations, err := tx.Generations()
+	if err != nil {
+		return fmt.Errorf("read generations: %w", err)
+	}
+	for _, g := range generations {
+		if g.Active && g.Issuer.CA == id.CA {
+			if _, err := tx.exec(`UPDATE generation SET active = 0 WHERE issuer = $1`, g.Issuer.String()); err != nil {
+				return fmt.Errorf("retire generation: %w", err)
+			}
+		}
+	}
+	n, err := tx.exec(`UPDATE generation SET active = 1 WHERE issuer = $1`, id.String())
+	if err != nil {
+		return fmt.Errorf("activate generation: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.NotFound, "generation %s is not recorded", id)
+	}
+	return nil
 }

@@ -273,16 +273,16 @@ func suspendTargets(c *cobra.Command, env sandbox.Env, args []string, cause stri
 		return []client.Change{{Token: k.ID(), Cause: jpki.Cause(cause)}}, nil
 	}
 	var out []client.Change
-	for path, ca := range map[string]jpki.CA{env.SampleSignCert: jpki.SignCA, env.SampleAuthCert: jpki.AuthCA} {
+	for _, path := range []string{env.SampleSignCert, env.SampleAuthCert} {
 		cert, err := sandbox.ReadCertificate(path)
 		if err != nil {
 			return nil, err
 		}
-		serial, err := jpki.SerialFromBig(cert.SerialNumber)
+		id, err := env.CertID(cert)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, client.Change{Certificate: &jpki.CertID{Issuer: jpki.IssuerID{CA: ca, Generation: 1}, Serial: serial}, Cause: jpki.Cause(cause)})
+		out = append(out, client.Change{Certificate: &id, Cause: jpki.Cause(cause)})
 	}
 	return out, nil
 }

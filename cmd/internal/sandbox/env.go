@@ -31,7 +31,7 @@ type Env struct {
 	VerifierURL         string `env:"VERIFIER_URL"`
 	VerifierToken       string `env:"VERIFIER_TOKEN"`
 	AdminURL            string `env:"ADMIN_URL"`
-	TrustSign           string `env:"TRUST_SIGN"`
+	TrustSign           string `env:"TRUST_SIGN"` // the generation that issues; all generations lie beside it
 	TrustAuth           string `env:"TRUST_AUTH"`
 	StationCert         string `env:"STATION_CERT"`
 	StationKey          string `env:"STATION_KEY"`
@@ -58,7 +58,7 @@ func (s *System) newEnv() Env {
 	public := at("http", statusPort)
 	return Env{
 		OCSPURL: public + "/ocsp", CRLURL: public + "/crl", CAURL: at("https", authorityPort), EnrolmentURL: at("https", enrolmentPort), VerifierURL: at("http", verifierPort), AdminURL: at("http", adminPort),
-		TrustSign: s.dir.path("public", "ca", "sign-1.crt"), TrustAuth: s.dir.path("public", "ca", "auth-1.crt"),
+		TrustSign: s.dir.certificate(s.keys.active[0].ID), TrustAuth: s.dir.certificate(s.keys.active[1].ID),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
 		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"), CardDir: s.dir.path("cards"),
@@ -144,11 +144,11 @@ func ReadCertificate(path string) (*x509.Certificate, error) {
 
 // Issuer returns the trust anchor whose key signed a certificate.
 func (e Env) Issuer(c *x509.Certificate) (*x509.Certificate, error) {
-	for _, path := range []string{e.TrustSign, e.TrustAuth} {
-		root, err := ReadCertificate(path)
-		if err != nil {
-			return nil, err
-		}
+	anchors, err := e.Anchors()
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range anchors {
 		if c.CheckSignatureFrom(root) == nil {
 			return root, nil
 		}
@@ -156,15 +156,48 @@ func (e Env) Issuer(c *x509.Certificate) (*x509.Certificate, error) {
 	return nil, jpki.Errorf(jpki.UnknownCertificate, "none of the sandbox's authorities issued it")
 }
 
-// Verifier returns the verifier library, set up as the sandbox's bank has it.
-func (e Env) Verifier() (*verifier.Verifier, error) {
-	var anchors []*x509.Certificate
-	for _, path := range []string{e.TrustSign, e.TrustAuth} {
+// CertID returns how the authority calls one of its certificates.
+func (e Env) CertID(c *x509.Certificate) (jpki.CertID, error) {
+	root, err := e.Issuer(c)
+	if err != nil {
+		return jpki.CertID{}, err
+	}
+	serial, err := jpki.SerialFromBig(c.SerialNumber)
+	if err != nil {
+		return jpki.CertID{}, err
+	}
+	for _, path := range e.anchorFiles() {
+		if other, err := ReadCertificate(path); err == nil && other.Equal(root) {
+			issuer, err := jpki.ParseIssuerID(strings.TrimSuffix(filepath.Base(path), ".crt"))
+			return jpki.CertID{Issuer: issuer, Serial: serial}, err
+		}
+	}
+	return jpki.CertID{}, jpki.Errorf(jpki.UnknownCertificate, "")
+}
+
+// Anchors returns the CA certificates of every generation.
+func (e Env) Anchors() ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for _, path := range e.anchorFiles() {
 		c, err := ReadCertificate(path)
 		if err != nil {
 			return nil, err
 		}
-		anchors = append(anchors, c)
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (e Env) anchorFiles() []string {
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(e.TrustSign), "*.crt")) // fails for a bad pattern only
+	return files
+}
+
+// Verifier returns the verifier library, set up as the sandbox's bank has it.
+func (e Env) Verifier() (*verifier.Verifier, error) {
+	anchors, err := e.Anchors()
+	if err != nil {
+		return nil, err
 	}
 	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: e.OCSPURL, Now: time.Now, Rand: rand.Reader})
 	if err != nil {

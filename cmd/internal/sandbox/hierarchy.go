@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ var (
 
 // A hierarchy is every key and certificate above the subscribers'.
 type hierarchy struct {
-	issuers  []ca.Issuer
+	issuers  []ca.Issuer // every generation, oldest first: their CRLs and OCSP answers go on
+	active   []ca.Issuer // those that issue, in the order of jpki.CAs
 	infra    *x509.Certificate
 	server   tls.Certificate
 	station  *ceremony.Signer // certifies stations
@@ -51,31 +53,13 @@ const renewBefore = 20 * 24 * time.Hour
 func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	h := &hierarchy{stations: map[string]*x509.Certificate{}}
 	for _, name := range jpki.CAs {
-		id := jpki.IssuerID{CA: name, Generation: 1}
-		key, err := openKey(ctx, s.dir.path("authority", id.String()+".key"), hsm.RSA2048)
-		if err != nil {
+		if err := s.firstGeneration(ctx, name); err != nil {
 			return nil, err
 		}
-		cert, _, err := openCertificate(s.dir.path("public", "ca", id.String()+".crt"), 0, func() (*x509.Certificate, error) {
-			serial, err := newSerial()
-			if err != nil {
-				return nil, err
-			}
-			return ca.SelfSigned(s.profile, name, key, serial, time.Now())
-		})
-		if err != nil {
-			return nil, err
-		}
-		h.issuers = append(h.issuers, ca.Issuer{ID: id, Certificate: cert, Signer: key})
-		err = s.db.Update(ctx, func(tx *store.Tx) error {
-			if err := tx.AddGeneration(store.Generation{Issuer: id, Certificate: cert.Raw, Active: true}, time.Now()); err != nil {
-				return err
-			}
-			return tx.Audit(time.Now(), system, "generation.added", id.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
-		})
-		if err != nil && !errors.Is(err, jpki.Conflict) {
-			return nil, err
-		}
+	}
+	var err error
+	if h.issuers, h.active, err = openGenerations(ctx, s.db, s.dir); err != nil {
+		return nil, err
 	}
 	infraKey, err := openKey(ctx, s.dir.path("infrastructure", "ca.key"), hsm.P256)
 	if err != nil {
@@ -119,34 +103,62 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	return h, err
 }
 
+// firstGeneration makes and records the first generation of a CA if there is none.
+func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
+	id := jpki.IssuerID{CA: name, Generation: 1}
+	issuer, err := makeGeneration(ctx, s.dir, s.profile, id, hsm.RSA2048)
+	if err != nil {
+		return err
+	}
+	err = s.db.Update(ctx, func(tx *store.Tx) error {
+		known, err := tx.Generations()
+		if err != nil || slices.ContainsFunc(known, func(g store.Generation) bool { return g.Issuer == id }) {
+			return err
+		}
+		if err := tx.AddGeneration(store.Generation{Issuer: id, Certificate: issuer.Certificate.Raw, Active: true}, time.Now()); err != nil {
+			return err
+		}
+		return tx.Audit(time.Now(), system, "generation.added", id.String(), map[string]any{"serial": fmt.Sprintf("%X", issuer.Certificate.SerialNumber), "not_after": issuer.Certificate.NotAfter})
+	})
+	return err
+}
+
 // delegates opens the responders' keys and has their certificates made or replaced by the authorities' keys.
 func (s *System) delegates(ctx context.Context) ([]ocsp.Delegate, error) {
 	var out []ocsp.Delegate
 	for _, i := range s.keys.issuers {
-		name := "responder-" + i.ID.String()
-		key, err := openKey(ctx, s.dir.path("status", name+".key"), hsm.P256)
+		d, err := openDelegate(ctx, s.db, s.dir, i)
 		if err != nil {
 			return nil, err
 		}
-		signer, err := ceremony.NewSigner(i.Certificate, i.Signer, time.Now)
-		if err != nil {
-			return nil, err
-		}
-		cert, made, err := openCertificate(s.dir.path("status", name+".crt"), renewBefore, func() (*x509.Certificate, error) { return signer.Responder(key, i.ID) })
-		if err != nil {
-			return nil, err
-		}
-		if made {
-			err := s.db.Update(ctx, func(tx *store.Tx) error {
-				return tx.Audit(time.Now(), system, "delegate.certified", i.ID.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, ocsp.Delegate{Issuer: i.ID, IssuerCertificate: i.Certificate, Certificate: cert, Key: key})
+		out = append(out, d)
 	}
 	return out, nil
+}
+
+func openDelegate(ctx context.Context, db *store.Store, d dir, i ca.Issuer) (ocsp.Delegate, error) {
+	name := "responder-" + i.ID.String()
+	key, err := openKey(ctx, d.path("status", name+".key"), hsm.P256)
+	if err != nil {
+		return ocsp.Delegate{}, err
+	}
+	signer, err := ceremony.NewSigner(i.Certificate, i.Signer, time.Now)
+	if err != nil {
+		return ocsp.Delegate{}, err
+	}
+	cert, made, err := openCertificate(d.path("status", name+".crt"), renewBefore, func() (*x509.Certificate, error) { return signer.Responder(key, i.ID) })
+	if err != nil {
+		return ocsp.Delegate{}, err
+	}
+	if made {
+		err := db.Update(ctx, func(tx *store.Tx) error {
+			return tx.Audit(time.Now(), system, "delegate.certified", i.ID.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
+		})
+		if err != nil {
+			return ocsp.Delegate{}, err
+		}
+	}
+	return ocsp.Delegate{Issuer: i.ID, IssuerCertificate: i.Certificate, Certificate: cert, Key: key}, nil
 }
 
 // openKey opens a key file, or makes it when there is none.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -138,11 +139,12 @@ func (s *System) samplesInForce(ctx context.Context) bool {
 		if err != nil || time.Now().After(cert.NotAfter) {
 			return false
 		}
-		serial, err := jpki.SerialFromBig(cert.SerialNumber)
-		if err != nil {
+		// Scripts verify the samples with the generation that issues.
+		id, err := s.env.CertID(cert)
+		if err != nil || id.Issuer != s.keys.active[slices.Index(jpki.CAs, k.CA())].ID {
 			return false
 		}
-		state, err := s.reader.StatusOf(ctx, jpki.CertID{Issuer: jpki.IssuerID{CA: k.CA(), Generation: 1}, Serial: serial})
+		state, err := s.reader.StatusOf(ctx, id)
 		if err != nil || state.Status.State != jpki.Good || len(cert.OCSPServer) == 0 || cert.OCSPServer[0] != s.env.OCSPURL {
 			return false
 		}

@@ -17,7 +17,6 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
-	"github.com/openjpki/jpki/hsm"
 )
 
 // SeedOptions say what to add to a sandbox for load and scale tests.
@@ -48,18 +47,9 @@ func Seed(ctx context.Context, opt SeedOptions) error {
 		return fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
 	}
 	defer func() { _ = db.Close() }()
-	var issuers []ca.Issuer
-	for _, name := range jpki.CAs {
-		id := jpki.IssuerID{CA: name, Generation: 1}
-		key, err := hsm.Open(ctx, hsm.FileURI(d.path("authority", id.String()+".key")))
-		if err != nil {
-			return err
-		}
-		cert, err := ReadCertificate(d.path("public", "ca", id.String()+".crt"))
-		if err != nil {
-			return err
-		}
-		issuers = append(issuers, ca.Issuer{ID: id, Certificate: cert, Signer: key})
+	_, issuers, err := openGenerations(ctx, db, d)
+	if err != nil {
+		return err
 	}
 	statusURL := "http://127.0.0.1:8080"
 	if env, err := Load(abs); err == nil {

@@ -102,7 +102,7 @@ func (s *System) tellAddresses() {
 	for _, row := range [][2]string{
 		{say("authority (mTLS)", "認証局 (mTLS)"), s.env.CAURL},
 		{"OCSP", s.env.OCSPURL},
-		{"CRL", s.env.CRLURL + "/sign-1/full.crl"},
+		{"CRL", s.env.CRLURL + "/" + s.keys.active[0].ID.String() + "/full.crl"},
 		{say("verifier", "検証サービス"), s.env.VerifierURL + "/openapi.yaml"},
 		{say("health, metrics", "稼働状況"), s.env.AdminURL + "/metrics"},
 		{say("shell variables", "シェル変数"), s.dir.path("env")},

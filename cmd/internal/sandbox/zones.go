@@ -72,7 +72,7 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
 	var err error
 	s.ca, err = ca.New(ca.Config{
-		Store: s.db, Profile: s.profile, Issuers: s.keys.issuers, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
+		Store: s.db, Profile: s.profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
 	})
 	if err != nil {
 		return nil, err
@@ -307,15 +307,18 @@ func (s *System) anchors() []*x509.Certificate {
 	return out
 }
 
-// policies are the sandbox's, each bound to the authority for its purpose; anchors are in the order of jpki.CAs.
+// policies are the sandbox's, each bound to all generations of the authority for its purpose.
 func policies(anchors []*x509.Certificate) []verifier.Policy {
 	out := verifier.SandboxPolicies()
 	for i, p := range out {
-		anchor := anchors[0]
-		if p.Purpose == verifier.ForAuthentication {
-			anchor = anchors[1]
+		var own []*x509.Certificate
+		for _, anchor := range anchors {
+			// The two authorities' names differ, the generations' do not.
+			if forLogin := strings.Contains(anchor.Subject.String(), "for user authentication"); forLogin == (p.Purpose == verifier.ForAuthentication) {
+				own = append(own, anchor)
+			}
 		}
-		out[i] = p.WithIssuers(anchor)
+		out[i] = p.WithIssuers(own...)
 	}
 	return out
 }

@@ -1,0 +1,106 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/openjpki/jpki"
+)
+
+// A draft is a TBSCertificate that has passed every lint. [Issuer.prepare] alone makes one and [Issuer.sign] takes nothing
+// else, so a CA key signs no certificate that was not linted; a test looks for other ways. A draft can be signed once.
+type draft struct {
+	tbs    []byte
+	issuer *Issuer
+	used   atomic.Bool
+}
+
+// prepare puts a signature of the right size that is none behind a TBSCertificate, reads the result back as a relying
+// party would and runs the lints of its shape over it. What they refuse is a [*lintError], a problem of our own.
+func (i *Issuer) prepare(tbs []byte, c candidate) (*draft, error) {
+	none, err := noSignature(i.Signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	der, err := i.assemble(tbs, none)
+	if err != nil {
+		return nil, err
+	}
+	c.issuer = i.Certificate
+	if err := c.lint(der); err != nil {
+		return nil, err
+	}
+	return &draft{tbs: tbs, issuer: i}, nil
+}
+
+// sign signs a draft and returns the certificate. What comes back from the signer is checked with a second implementation
+// before anyone sees it, for a faulty signature can reveal the key, and so is that the certificate is the one linted.
+func (i *Issuer) sign(d *draft) (*x509.Certificate, error) {
+	if d == nil || d.issuer != i || d.used.Swap(true) {
+		return nil, errors.New("the draft is none, another issuer's, or signed already")
+	}
+	h := i.algorithm.hash.New()
+	h.Write(d.tbs)
+	signature, err := i.Signer.Sign(rand.Reader, h.Sum(nil), i.algorithm.hash)
+	if err != nil {
+		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, err), "the signing key does not answer")
+	}
+	der, err := i.assemble(d.tbs, signature)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read back certificate: %w", err)
+	}
+	if !bytes.Equal(cert.RawTBSCertificate, d.tbs) {
+		return nil, errors.New("the certificate is not the one that was linted")
+	}
+	if err := i.Certificate.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+		return nil, errors.New("the signer returned a wrong signature")
+	}
+	return cert, nil
+}
+
+// assemble puts a TBSCertificate, the algorithm and a signature together.
+func (i *Issuer) assemble(tbs, signature []byte) ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		i.algorithm.add(b)
+		b.AddASN1BitString(signature)
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode certificate: %w", err)
+	}
+	return der, nil
+}
+
+// noSignature returns something as long as the longest signature of a key, and of its form.
+func noSignature(key crypto.PublicKey) ([]byte, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return make([]byte, k.Size()), nil
+	case *ecdsa.PublicKey:
+		half := bytes.Repeat([]byte{0xff}, (k.Params().BitSize+7)/8)
+		var b cryptobyte.Builder
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for range 2 {
+				b.AddASN1(cbasn1.INTEGER, func(b *cryptobyte.Builder) { b.AddUint8(0); b.AddBytes(half) })
+			}
+		})
+		return b.Bytes()
+	}
+	return nil, fmt.Errorf("no signature for a key of type %T", key)
+}

@@ -1,0 +1,123 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca"
+	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/hsm"
+)
+
+// certificate is the file of a generation's CA certificate.
+func (d dir) certificate(id jpki.IssuerID) string { return d.path("public", "ca", id.String()+".crt") }
+
+// CertificateFile is where the sandbox in path publishes a generation's CA certificate.
+func CertificateFile(path string, id jpki.IssuerID) string { return dir(path).certificate(id) }
+
+// makeGeneration opens the key and the CA certificate of a generation, or makes what is missing. It records nothing.
+func makeGeneration(ctx context.Context, d dir, p *ca.Profile, id jpki.IssuerID, alg hsm.Algorithm) (ca.Issuer, error) {
+	key, err := openKey(ctx, d.path("authority", id.String()+".key"), alg)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	cert, _, err := openCertificate(d.certificate(id), 0, func() (*x509.Certificate, error) {
+		serial, err := newSerial()
+		if err != nil {
+			return nil, err
+		}
+		return ca.SelfSigned(p, id.CA, key, serial, time.Now())
+	})
+	return ca.Issuer{ID: id, Certificate: cert, Signer: key}, err
+}
+
+// openGenerations opens every recorded generation, and says which issue, in the order of jpki.CAs.
+func openGenerations(ctx context.Context, db *store.Store, d dir) (all, active []ca.Issuer, err error) {
+	var recorded []store.Generation
+	if err := db.View(ctx, func(tx *store.Tx) (err error) { recorded, err = tx.Generations(); return err }); err != nil {
+		return nil, nil, fmt.Errorf("read generations: %w", err)
+	}
+	active = make([]ca.Issuer, len(jpki.CAs))
+	for _, g := range recorded {
+		key, err := hsm.Open(ctx, hsm.FileURI(d.path("authority", g.Issuer.String()+".key")))
+		if err != nil {
+			return nil, nil, err
+		}
+		cert, err := x509.ParseCertificate(g.Certificate)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read generation %s: %w", g.Issuer, err)
+		}
+		issuer := ca.Issuer{ID: g.Issuer, Certificate: cert, Signer: key}
+		all = append(all, issuer)
+		if g.Active {
+			active[slices.Index(jpki.CAs, g.Issuer.CA)] = issuer
+		}
+	}
+	if slices.ContainsFunc(active, func(i ca.Issuer) bool { return i.Certificate == nil }) {
+		return nil, nil, errors.New("no generation of one of the authorities issues")
+	}
+	return all, active, nil
+}
+
+// Roll gives a CA of the sandbox in path a new key that issues from now on: its certificate carries the same name, an OCSP
+// responder is certified under it, and the earlier generations stay in the service of their certificates. A process that
+// runs the sandbox learns of it when it is started anew, and until then issues with the generation it has. A roll that was
+// cut short is completed by the next.
+func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jpki.IssuerID, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return jpki.IssuerID{}, err
+	}
+	d, profile := dir(abs), ca.Sandbox()
+	db, err := store.Open(ctx, "sqlite:"+d.path("authority", "ca.db"))
+	if err != nil {
+		return jpki.IssuerID{}, fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
+	}
+	defer func() { _ = db.Close() }()
+	all, active, err := openGenerations(ctx, db, d)
+	if err != nil {
+		return jpki.IssuerID{}, err
+	}
+	newest := slices.MaxFunc(all, func(a, b ca.Issuer) int { return generationOf(a, name) - generationOf(b, name) })
+	id := jpki.IssuerID{CA: name, Generation: newest.ID.Generation + 1}
+	if i := slices.IndexFunc(active, func(i ca.Issuer) bool { return i.ID.CA == name }); generationOf(newest, name) > active[i].ID.Generation {
+		id = newest.ID // recorded and not activated: what an earlier roll left
+	}
+	issuer, err := makeGeneration(ctx, d, profile, id, alg)
+	if err != nil {
+		return id, err
+	}
+	if _, isRSA := issuer.Signer.Public().(*rsa.PublicKey); isRSA != (alg == hsm.RSA2048) {
+		return id, fmt.Errorf("an earlier roll left a key for %s of another algorithm: finish with that one", id)
+	}
+	authority, err := ca.New(ca.Config{Store: db, Profile: profile, Issuers: active, StatusURL: "http://127.0.0.1", Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return id, err
+	}
+	if id != newest.ID {
+		if err := authority.AddGeneration(ctx, system, issuer); err != nil {
+			return id, err
+		}
+	}
+	if _, err := openDelegate(ctx, db, d, issuer); err != nil {
+		return id, err
+	}
+	return id, authority.Activate(ctx, system, issuer)
+}
+
+// generationOf orders the generations of one CA and puts those of the other before them.
+func generationOf(i ca.Issuer, name jpki.CA) int {
+	if i.ID.CA != name {
+		return 0
+	}
+	return i.ID.Generation
+}
