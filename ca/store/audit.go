@@ -26,11 +26,13 @@ func (tx *Tx) Audit(at time.Time, by jpki.Actor, action, subject string, detail 
 	return nil
 }
 
-func (tx *Tx) insertAudit(e audit.Entry) error {
-	_, err := tx.exec(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String())
-	if err != nil {
-		return fmt.Errorf("write audit entry: %w", err)
+func (tx *Tx) insertAudit(entries []audit.Entry) error {
+	rows := make([][]any, len(entries))
+	for i, e := range entries {
+		rows[i] = []any{e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String()}
+	}
+	if _, err := tx.insertRows(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, "", rows); err != nil {
+		return fmt.Errorf("write audit entries: %w", err)
 	}
 	return nil
 }

@@ -177,6 +177,7 @@ type Tx struct {
 	readOnly bool
 	entries  []audit.Entry
 	changes  []jpki.StatusChange
+	ahead    *ahead // see ReadAhead; nil for most
 }
 
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
@@ -190,6 +191,9 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // flush numbers and writes what the transaction appends. The lock on the head is taken here, last, so that it is held
 // only from here to the commit.
 func (tx *Tx) flush() error {
+	if err := tx.settle(); err != nil {
+		return err
+	}
 	if len(tx.entries) == 0 && len(tx.changes) == 0 {
 		return nil
 	}
@@ -198,19 +202,14 @@ func (tx *Tx) flush() error {
 		return err
 	}
 	for i, e := range tx.entries {
-		if e, head = head.Append(e); true {
-			tx.entries[i] = e
-		}
-		if err := tx.insertAudit(e); err != nil {
-			return err
-		}
+		tx.entries[i], head = head.Append(e)
 	}
 	for i := range tx.changes {
 		statusSeq++
 		tx.changes[i].Seq = statusSeq
-		if err := tx.insertStatusChange(tx.changes[i]); err != nil {
-			return err
-		}
+	}
+	if err := errors.Join(tx.insertAudit(tx.entries), tx.insertStatusChanges(tx.changes)); err != nil {
+		return err
 	}
 	_, err = tx.exec(`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, head.Seq, head.Hash.String(), statusSeq)
 	if err != nil {
