@@ -118,9 +118,6 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 	var ids, names, touched []string
 	for _, e := range events {
 		ids, names = append(ids, e.ID), append(names, e.Holder)
-		if e.Type != jpki.Registered && !e.EffectiveAt.After(now) {
-			touched = append(touched, e.Holder)
-		}
 	}
 	known, err := tx.ResidentEvents(ids)
 	if err != nil {
@@ -131,6 +128,11 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 		return fmt.Errorf("lock holders: %w", err)
 	}
 	if len(events) > 1 {
+		for _, e := range events {
+			if _, found := known[e.ID]; !found && endsSome(e.Type) {
+				touched = append(touched, e.Holder)
+			}
+		}
 		if err := tx.ReadAhead(slices.Compact(slices.Sorted(slices.Values(touched)))); err != nil {
 			return fmt.Errorf("read certificates: %w", err)
 		}
@@ -231,6 +233,11 @@ func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
 		}
 		last = due[len(due)-1]
 	}
+}
+
+// endsSome reports whether an event of this type may end certificates.
+func endsSome(t jpki.EventType) bool {
+	return slices.ContainsFunc(rules, func(r rule) bool { return r.on == t && r.cause != jpki.NoCause })
 }
 
 // takeEffect changes the register entry and the certificates, and returns which.
