@@ -98,7 +98,9 @@ func take(h *store.Holder, e jpki.Event) (follow []jpki.EventType) {
 	}{
 		{
 			jpki.NameChanged, &s.Name, sameText(h.Attributes.Name, h.Attributes.NameSubstitutes, e.Attributes.Name, e.Attributes.NameSubstitutes),
-			func() { h.Attributes.Name, h.Attributes.NameSubstitutes = e.Attributes.Name, e.Attributes.NameSubstitutes },
+			func() {
+				h.Attributes.Name, h.Attributes.NameSubstitutes = e.Attributes.Name, e.Attributes.NameSubstitutes
+			},
 		},
 		{jpki.BirthDateAmended, &s.BirthDate, h.Attributes.BirthDate == e.Attributes.BirthDate, func() { h.Attributes.BirthDate = e.Attributes.BirthDate }},
 		{jpki.SexAmended, &s.Sex, h.Attributes.Sex == e.Attributes.Sex, func() { h.Attributes.Sex = e.Attributes.Sex }},
