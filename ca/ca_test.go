@@ -126,6 +126,13 @@ func attributes(born jpki.BirthDate) *jpki.Attributes {
 	return &jpki.Attributes{Name: "砂場　花子", Sex: jpki.Female, BirthDate: born, Address: "砂箱県青葉市中央一丁目2番3号"}
 }
 
+// with returns the attributes of h1, changed.
+func with(change func(*jpki.Attributes)) *jpki.Attributes {
+	a := attributes(jpki.NewBirthDate(1980, 2, 17))
+	change(a)
+	return a
+}
+
 func (w *world) event(e jpki.Event) (ca.EventOutcome, error) {
 	if e.ID == "" {
 		e.ID = w.name()
@@ -322,7 +329,7 @@ func TestPhonesHangOnTheCard(t *testing.T) {
 			w.t.Errorf("found again: %v %v", changed, err)
 		}
 		w.expect(map[jpki.CertID]string{sign: "suspended certificateHold", auth: "good"})
-		if _, err := w.event(jpki.Event{Holder: "h1", Type: jpki.NameChanged, Attributes: attributes(jpki.NewBirthDate(1980, 2, 17))}); err != nil {
+		if _, err := w.event(jpki.Event{Holder: "h1", Type: jpki.NameChanged, Attributes: with(func(a *jpki.Attributes) { a.Name = "新名　花子" })}); err != nil {
 			w.t.Fatal(err)
 		}
 		w.expect(map[jpki.CertID]string{card[0].ID: "revoked affiliationChanged", card[1].ID: "good", sign: "revoked affiliationChanged", auth: "good"})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,153 +27,248 @@ var (
 	needsPlace        = []jpki.EventType{jpki.Registered, jpki.AddressChanged, jpki.AddressRenamed}
 )
 
+// An EventResult is what became of one of many register events: its outcome, or why it was refused.
+type EventResult struct {
+	EventOutcome
+	Err error
+}
+
+// MaxEventGroup is how many events [Authority.ApplyResidentEvents] takes in at once.
+const MaxEventGroup = 200
+
 // ApplyResidentEvent takes in an event of the resident register (異動) and lets the certificates follow by rule, at once or
 // when the event becomes effective. The same event again gets the same outcome; the same identifier with other content is
-// [jpki.EventConflict]. Steps:
-//  1. check the event
-//  2. in one transaction: record it under its own identifier
-//  3. if it is effective: change the register entry, then put each certificate in force through rules and transitions
+// [jpki.EventConflict].
 func (a *Authority) ApplyResidentEvent(ctx context.Context, by jpki.Actor, e jpki.Event) (EventOutcome, error) {
-	// 1.
+	r := a.ApplyResidentEvents(ctx, by, []jpki.Event{e})[0]
+	return r.EventOutcome, r.Err
+}
+
+// ApplyResidentEvents does what [Authority.ApplyResidentEvent] does for up to [MaxEventGroup] events, in their order and
+// in one transaction: one commit for all is what makes a night's moves feasible. One that is refused does not hinder the
+// others; if the transaction fails, each is tried on its own. Steps:
+//  1. check the events
+//  2. in one transaction: find out which are known, and record the others under their own identifiers
+//  3. change the register entries by those that are effective, then put each certificate in force through rules and transitions
+func (a *Authority) ApplyResidentEvents(ctx context.Context, by jpki.Actor, events []jpki.Event) []EventResult {
+	results := make([]EventResult, len(events))
+	var sound []arrival
+	for i, e := range events {
+		// 1.
+		arrived, err := a.arrive(by, e)
+		if len(events) > MaxEventGroup {
+			err = jpki.Errorf(jpki.TooLarge, "more than %d events", MaxEventGroup)
+		}
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		arrived.result = &results[i]
+		sound = append(sound, arrived)
+	}
+	a.takeInAll(ctx, sound)
+	return results
+}
+
+// An arrival is a checked event on its way into the register.
+type arrival struct {
+	jpki.Event
+	by     jpki.Actor
+	hash   string // of the event as it was reported
+	body   string
+	result *EventResult
+}
+
+func (a *Authority) arrive(by jpki.Actor, e jpki.Event) (arrival, error) {
 	if by.Role != jpki.Register {
-		return EventOutcome{}, jpki.Errorf(jpki.Forbidden, "a %s does not report register events", by.Role)
+		return arrival{}, jpki.Errorf(jpki.Forbidden, "a %s does not report register events", by.Role)
 	}
 	if err := a.checkEvent(&e); err != nil {
-		return EventOutcome{}, err
-	}
-	hash, err := requestHash("resident-event", e)
-	if err != nil {
-		return EventOutcome{}, err
+		return arrival{}, err
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return EventOutcome{}, fmt.Errorf("encode event: %w", err)
+		return arrival{}, fmt.Errorf("encode event: %w", err)
 	}
-	now := a.now()
-	var outcome EventOutcome
-	err = a.store.Update(ctx, func(tx *store.Tx) error {
-		outcome = EventOutcome{Changed: []Changed{}}
-		// 2.
-		known, found, err := tx.ResidentEvent(e.ID)
-		switch {
-		case err != nil:
-			return err
-		case found && known.BodyHash != hash:
-			return jpki.Errorf(jpki.EventConflict, "event %s", e.ID)
-		case found && known.AppliedAt == nil:
-			return nil
-		case found:
-			return json.Unmarshal([]byte(known.Body), &outcome)
-		}
-		record := store.ResidentEvent{ID: e.ID, Holder: e.Holder, Type: e.Type, EffectiveAt: e.EffectiveAt, BodyHash: hash, Body: string(body), Actor: by.String()}
-		if err := tx.AddResidentEvent(record, now); err != nil {
-			return err
-		}
-		if e.EffectiveAt.After(now) {
-			return tx.Audit(now, by, "resident-event.waiting", e.ID, map[string]any{"type": e.Type, "effective_at": e.EffectiveAt})
-		}
-		// 3.
-		outcome, err = a.takeEffect(tx, by, e, now)
-		return err
-	})
-	return outcome, err
+	hash, err := requestHash("resident-event", e)
+	return arrival{Event: e, by: by, hash: hash, body: string(body)}, err
 }
 
-// ApplyDue lets waiting events take effect whose time has come, one transaction each, and returns how many did. An event
-// that the state of the register no longer allows stays waiting and is reported.
-func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
-	const batch = 100
-	now := a.now()
-	var due []store.ResidentEvent
-	if err := a.store.View(ctx, func(tx *store.Tx) (err error) { due, err = tx.DueEvents(now, batch); return err }); err != nil {
-		return 0, fmt.Errorf("list due events: %w", err)
+// takeInAll takes events in together or, where that fails, one by one.
+func (a *Authority) takeInAll(ctx context.Context, events []arrival) {
+	if len(events) == 0 {
+		return
 	}
-	var failed []error
-	for _, d := range due {
-		err := a.store.Update(ctx, func(tx *store.Tx) error {
-			now, found, err := tx.ResidentEvent(d.ID)
-			if err != nil || !found || now.AppliedAt != nil {
+	err := a.store.Update(ctx, func(tx *store.Tx) error { return a.takeIn(tx, events) })
+	switch {
+	case err == nil:
+	case len(events) == 1:
+		*events[0].result = EventResult{Err: err}
+	default:
+		for i := range events {
+			a.takeInAll(ctx, events[i:i+1])
+		}
+	}
+}
+
+// takeIn does steps 2 and 3 for events in one transaction. What it refuses it notes in the event's result and goes on;
+// an error means that nothing at all has happened.
+func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
+	now := a.now()
+	var ids, names, touched []string
+	for _, e := range events {
+		ids, names = append(ids, e.ID), append(names, e.Holder)
+	}
+	known, err := tx.ResidentEvents(ids)
+	if err != nil {
+		return fmt.Errorf("look for events: %w", err)
+	}
+	holders, err := tx.Holders(names)
+	if err != nil {
+		return fmt.Errorf("lock holders: %w", err)
+	}
+	if len(events) > 1 {
+		for _, e := range events {
+			if _, found := known[e.ID]; !found && endsSome(e.Type) {
+				touched = append(touched, e.Holder)
+			}
+		}
+		if err := tx.ReadAhead(slices.Compact(slices.Sorted(slices.Values(touched)))); err != nil {
+			return fmt.Errorf("read certificates: %w", err)
+		}
+	}
+	changed := map[string]store.Holder{}
+	var records []store.ResidentEvent
+	for _, e := range events {
+		*e.result = EventResult{EventOutcome: EventOutcome{Changed: []Changed{}}}
+		record, found := known[e.ID]
+		waits := e.EffectiveAt.After(now)
+		switch {
+		case found && record.BodyHash != e.hash:
+			e.result.Err = jpki.Errorf(jpki.EventConflict, "event %s", e.ID)
+			continue
+		case found && record.AppliedAt != nil:
+			if err := json.Unmarshal([]byte(record.Body), &e.result.EventOutcome); err != nil {
+				return fmt.Errorf("read outcome: %w", err)
+			}
+			continue
+		case found && waits:
+			continue
+		case !found:
+			record = store.ResidentEvent{ID: e.ID, Holder: e.Holder, Type: e.Type, EffectiveAt: e.EffectiveAt, BodyHash: e.hash, Body: e.body, Actor: e.by.String()}
+		}
+		if waits {
+			if err := tx.Audit(now, e.by, "resident-event.waiting", e.ID, map[string]any{"type": e.Type, "effective_at": e.EffectiveAt}); err != nil {
 				return err
 			}
-			var e jpki.Event
-			if err := json.Unmarshal([]byte(now.Body), &e); err != nil {
-				return fmt.Errorf("read waiting event: %w", err)
-			}
-			_, name, _ := strings.Cut(d.Actor, ":")
-			_, err = a.takeEffect(tx, jpki.Actor{Role: jpki.Register, ID: name}, e, a.now())
-			return err
-		})
-		if err != nil {
-			failed = append(failed, fmt.Errorf("event %s: %w", d.ID, err))
+			records, known[e.ID] = append(records, record), record
 			continue
 		}
-		applied++
+		h, entered := holders[e.Holder]
+		late, err := admit(h, entered, e.Event)
+		if err != nil {
+			e.result.Err = err
+			continue
+		}
+		before := h
+		if h.ID = e.Holder; !late {
+			if e.result.Changed, err = a.takeEffect(tx, e.by, &h, e.Event, now); err != nil {
+				return err
+			}
+		}
+		if e.result.Applied = true; h != before {
+			holders[h.ID], changed[h.ID] = h, h
+		}
+		text, err := json.Marshal(e.result.EventOutcome)
+		if err != nil {
+			return fmt.Errorf("encode outcome: %w", err)
+		}
+		record.Body, record.AppliedAt = string(text), &now
+		if known[e.ID] = record; !found {
+			records = append(records, record)
+		} else if err := tx.EventApplied(e.ID, record.Body, now); err != nil {
+			return err
+		}
+		if err := tx.Audit(now, e.by, "resident-event", e.ID, map[string]any{"type": e.Type, "holder": e.Holder, "changed": len(e.result.Changed)}); err != nil {
+			return err
+		}
 	}
-	return applied, errors.Join(failed...)
+	if err := tx.PutHolders(slices.Collect(maps.Values(changed)), now); err != nil {
+		return err
+	}
+	return tx.AddResidentEvents(records, now)
 }
 
-// takeEffect changes the register entry and the certificates.
-func (a *Authority) takeEffect(tx *store.Tx, by jpki.Actor, e jpki.Event, now time.Time) (EventOutcome, error) {
-	outcome := EventOutcome{Applied: true, Changed: []Changed{}}
-	h, err := tx.Holder(e.Holder)
-	switch {
-	case errors.Is(err, jpki.UnknownHolder) && e.Type == jpki.Registered:
-		h = store.Holder{ID: e.Holder}
-	case err != nil:
-		return outcome, err
-	case e.Type == jpki.Registered && h.Ended != jpki.Departure:
-		return outcome, jpki.Errorf(jpki.EventConflict, "the holder is in the register already")
-	case e.Type != jpki.Registered && h.Ended != "":
-		return outcome, jpki.Errorf(jpki.EventConflict, "the holder has left the register")
+// ApplyDue lets waiting events take effect whose time has come and returns how many did. An event that the state of the
+// register does not allow stays waiting and is reported.
+func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
+	now := a.now()
+	var failed []error
+	for last := (store.ResidentEvent{}); ; {
+		var due []store.ResidentEvent
+		if err := a.store.View(ctx, func(tx *store.Tx) (err error) { due, err = tx.DueEvents(now, last, MaxEventGroup); return err }); err != nil {
+			return applied, fmt.Errorf("list due events: %w", err)
+		}
+		results := make([]EventResult, len(due))
+		var events []arrival
+		for i, d := range due {
+			_, name, _ := strings.Cut(d.Actor, ":")
+			e := arrival{by: jpki.Actor{Role: jpki.Register, ID: name}, hash: d.BodyHash, result: &results[i]}
+			if err := json.Unmarshal([]byte(d.Body), &e.Event); err != nil {
+				results[i].Err = fmt.Errorf("read waiting event: %w", err)
+				continue
+			}
+			events = append(events, e)
+		}
+		a.takeInAll(ctx, events)
+		for i, r := range results {
+			if r.Err != nil {
+				failed = append(failed, fmt.Errorf("event %s: %w", due[i].ID, r.Err))
+			} else {
+				applied++
+			}
+		}
+		if len(due) < MaxEventGroup {
+			return applied, errors.Join(failed...)
+		}
+		last = due[len(due)-1]
 	}
-	if e.Attributes != nil {
-		h.Attributes = *e.Attributes
-	}
-	if e.Municipality != "" {
-		h.Municipality = e.Municipality
-	}
-	switch e.Type {
-	case jpki.Registered:
-		h.Ended, h.StayUntil = "", e.StayUntil
-	case jpki.StayExtended:
-		h.StayUntil = e.StayUntil
-	case jpki.GuardianshipBegan:
-		h.Guardianship = true
-	case jpki.GuardianshipEnded:
-		h.Guardianship = false
-	case jpki.Death, jpki.Departure:
-		h.Ended = e.Type
-	}
-	if err := tx.PutHolder(h, now); err != nil {
-		return outcome, err
+}
+
+// endsSome reports whether an event of this type may end certificates.
+func endsSome(t jpki.EventType) bool {
+	return slices.ContainsFunc(rules, func(r rule) bool { return r.on == t && r.cause != jpki.NoCause })
+}
+
+// takeEffect changes the register entry and the certificates, and returns which.
+func (a *Authority) takeEffect(tx *store.Tx, by jpki.Actor, h *store.Holder, e jpki.Event, now time.Time) ([]Changed, error) {
+	out := []Changed{}
+	follow := take(h, e)
+	if len(follow) == 0 {
+		return out, nil
 	}
 	certs, err := tx.CertificatesOf(h.ID)
 	if err != nil {
-		return outcome, err
+		return nil, err
 	}
-	for _, r := range rules {
-		if r.on != e.Type || r.cause == jpki.NoCause {
-			continue
-		}
-		for _, c := range certs {
-			if c.Kind != r.kind || !c.Live(now) || slices.ContainsFunc(outcome.Changed, func(done Changed) bool { return done.ID == c.ID }) {
+	for _, on := range follow {
+		for _, r := range rules {
+			if r.on != on || r.cause == jpki.NoCause {
 				continue
 			}
-			changed, err := a.apply(tx, by, c, revoke, r.cause, now)
-			if err != nil {
-				return outcome, err
+			for _, c := range certs {
+				if c.Kind != r.kind || !c.Live(now) || slices.ContainsFunc(out, func(done Changed) bool { return done.ID == c.ID }) {
+					continue
+				}
+				changed, err := a.apply(tx, by, c, revoke, r.cause, now)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, changed...)
 			}
-			outcome.Changed = append(outcome.Changed, changed...)
 		}
 	}
-	text, err := json.Marshal(outcome)
-	if err != nil {
-		return outcome, fmt.Errorf("encode outcome: %w", err)
-	}
-	if err := tx.EventApplied(e.ID, string(text), now); err != nil {
-		return outcome, err
-	}
-	return outcome, tx.Audit(now, by, "resident-event", e.ID, map[string]any{"type": e.Type, "holder": e.Holder, "changed": len(outcome.Changed)})
+	return out, nil
 }
 
 // checkEvent checks an event's form and completes its substitute marks.

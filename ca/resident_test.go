@@ -13,7 +13,7 @@ import (
 func TestEventsAreTakenInOnce(t *testing.T) {
 	onBoth(t, func(w *world) {
 		sign := w.issue("h1", "card-1", jpki.CardSign)[0].ID
-		move := jpki.Event{ID: "e1", Holder: "h1", Type: jpki.AddressChanged, EffectiveAt: w.now, Municipality: "99101", Attributes: attributes(jpki.NewBirthDate(1980, 2, 17))}
+		move := jpki.Event{ID: "e1", Holder: "h1", Type: jpki.AddressChanged, EffectiveAt: w.now, Municipality: "99101", Attributes: with(func(a *jpki.Attributes) { a.Address = "砂箱県青葉市南町四丁目5番6号" })}
 		first, err := w.event(move)
 		if err != nil {
 			w.t.Fatal(err)

@@ -35,12 +35,13 @@ var OpenAPI []byte
 // maxBody bounds a request body, in octets: two certification requests fit many times.
 const maxBody = 64 << 10
 
-// Config is what the API needs; every field is required.
+// Config is what the API needs; every field is required unless it says otherwise.
 type Config struct {
 	Authority *ca.Authority
 	NewID     func() string // draws request identifiers and such
 	Now       func() time.Time
 	Log       *slog.Logger
+	Admission *ca.Admission // optional; default: one with default limits
 }
 
 // An API is the handler. Its outcomes are counted by problem, "ok" for successes.
@@ -48,12 +49,19 @@ type API struct {
 	Config
 	engine   *gin.Engine
 	outcomes jpki.Tally
+	lines    jpki.Tally
 }
 
 // New checks the configuration and returns the handler.
 func New(c Config) (*API, error) {
 	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
-		return nil, errors.New("api: every field of Config is required")
+		return nil, errors.New("api: every field of Config but Admission is required")
+	}
+	if c.Admission == nil {
+		var err error
+		if c.Admission, err = ca.NewAdmission(ca.AdmissionConfig{Now: c.Now}); err != nil {
+			return nil, err
+		}
 	}
 	gin.SetMode(gin.ReleaseMode)
 	a := &API{Config: c, engine: gin.New()}
@@ -75,7 +83,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.engine.Serve
 // Outcomes returns how often requests ended in which problem, or "ok".
 func (a *API) Outcomes() map[string]uint64 { return a.outcomes.Snapshot() }
 
+// LineOutcomes returns the same for the lines of batches.
+func (a *API) LineOutcomes() map[string]uint64 { return a.lines.Snapshot() }
+
 var requestID = regexp.MustCompile(`^[A-Za-z0-9-]{8,64}$`)
+
+// requestName is the form of names that callers give.
+var requestName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$`)
 
 // observe names the request, and when it has ended writes one line about it: route, never path or body, for a path can
 // name a card.
@@ -124,15 +138,18 @@ func (a *API) answer(c *gin.Context, status int, body any) {
 
 // authenticate finds out who presented the client certificate.
 func (a *API) authenticate(c *gin.Context) (jpki.Actor, error) {
-	var chain []*x509.Certificate
-	if c.Request.TLS != nil {
-		chain = c.Request.TLS.PeerCertificates
-	}
-	actor, err := a.Authority.Authenticate(c.Request.Context(), chain)
+	actor, err := a.Authority.Authenticate(c.Request.Context(), chainOf(c.Request))
 	if err == nil {
 		c.Set("actor", actor.String())
 	}
 	return actor, err
+}
+
+func chainOf(r *http.Request) []*x509.Certificate {
+	if r.TLS == nil {
+		return nil
+	}
+	return r.TLS.PeerCertificates
 }
 
 // decode reads a JSON body strictly into v: one object, no unknown fields, no My Number in any string or number.
@@ -141,6 +158,11 @@ func decode(c *gin.Context, v any) error {
 	if err != nil {
 		return err
 	}
+	return parse(body, v)
+}
+
+// parse reads one JSON object as decode says.
+func parse(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	for {

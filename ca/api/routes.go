@@ -13,6 +13,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/client"
+	"github.com/openjpki/jpki/ca/store"
 )
 
 type route struct {
@@ -29,8 +30,12 @@ func (a *API) routes() []route {
 		{http.MethodPost, "/station/v1/suspensions", a.change(a.Authority.Suspend)},
 		{http.MethodPost, "/station/v1/resumptions", a.change(a.Authority.Resume)},
 		{http.MethodPost, "/station/v1/revocations", a.change(a.Authority.Revoke)},
+		{http.MethodPost, "/station/v1/batches", a.batch},
 		{http.MethodGet, "/station/v1/tokens/:token", a.token},
+		{http.MethodGet, "/station/v1/certificates", a.search},
+		{http.MethodGet, "/station/v1/undelivered", a.undelivered},
 		{http.MethodPost, "/registry/v1/events", a.event},
+		{http.MethodPost, "/registry/v1/batches", a.feed},
 	}
 }
 
@@ -47,28 +52,45 @@ func (a *API) issue(command issueCommand) gin.HandlerFunc {
 			a.refuse(c, err)
 			return
 		}
-		req := ca.IssueRequest{IdempotencyKey: c.GetHeader("Idempotency-Key"), Holder: body.Holder, Token: body.Token, Parent: body.Parent}
-		for _, r := range body.Requests {
-			der, err := decodeRequest(r.Request)
-			if err != nil {
-				a.refuse(c, err)
-				return
-			}
-			req.Requests = append(req.Requests, ca.KeyRequest{Kind: r.Kind, Request: der})
+		req, err := decodeOrder(c.GetHeader("Idempotency-Key"), body)
+		if err != nil {
+			a.refuse(c, err)
+			return
 		}
+		done, err := a.Admission.Single(c.Request.Context(), by.ID)
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		defer done()
 		issued, err := command(c.Request.Context(), by, req)
 		if err != nil {
 			a.refuse(c, err)
 			return
 		}
-		var out client.Certificates
-		for _, i := range issued {
-			out.Certificates = append(out.Certificates, client.Certificate{
-				ID: i.ID, Kind: i.Kind, Certificate: client.PEM(i.Certificate), Issuer: client.PEM(i.Issuer), NotAfter: i.NotAfter, Replaces: i.Replaces,
-			})
-		}
-		a.answer(c, http.StatusCreated, out)
+		a.answer(c, http.StatusCreated, client.Certificates{Certificates: encodeIssued(issued)})
 	}
+}
+
+func decodeOrder(key string, body client.CertificateOrder) (ca.IssueRequest, error) {
+	req := ca.IssueRequest{IdempotencyKey: key, Holder: body.Holder, Token: body.Token, Parent: body.Parent}
+	for _, r := range body.Requests {
+		der, err := decodeRequest(r.Request)
+		if err != nil {
+			return req, err
+		}
+		req.Requests = append(req.Requests, ca.KeyRequest{Kind: r.Kind, Request: der})
+	}
+	return req, nil
+}
+
+func encodeIssued(issued []ca.Issued) (out []client.Certificate) {
+	for _, i := range issued {
+		out = append(out, client.Certificate{
+			ID: i.ID, Kind: i.Kind, Certificate: client.PEM(i.Certificate), Issuer: client.PEM(i.Issuer), NotAfter: i.NotAfter, Replaces: i.Replaces,
+		})
+	}
+	return out
 }
 
 func (a *API) change(command changeCommand) gin.HandlerFunc {
@@ -116,18 +138,22 @@ func (a *API) token(c *gin.Context) {
 		a.refuse(c, err)
 		return
 	}
-	out := client.Certificates{Certificates: []client.Certificate{}}
+	a.answer(c, http.StatusOK, client.Certificates{Certificates: encodeCertificates(certs)})
+}
+
+func encodeCertificates(certs []store.Certificate) []client.Certificate {
+	out := []client.Certificate{}
 	for _, s := range certs {
 		w := client.Certificate{
-			ID: s.ID, Kind: s.Kind, Certificate: client.PEM(s.DER), NotAfter: s.NotAfter, Replaces: s.Replaces,
+			ID: s.ID, Kind: s.Kind, Holder: s.Holder, Token: s.Token, Certificate: client.PEM(s.DER), NotAfter: s.NotAfter, Replaces: s.Replaces,
 			State: s.Status.State, Since: &s.Status.Since, DeliveredAt: s.DeliveredAt,
 		}
 		if reason, _, revoked := s.Status.Revocation(); revoked {
 			w.Reason = reason.String()
 		}
-		out.Certificates = append(out.Certificates, w)
+		out = append(out, w)
 	}
-	a.answer(c, http.StatusOK, out)
+	return out
 }
 
 func (a *API) event(c *gin.Context) {
@@ -153,6 +179,12 @@ func (a *API) begin(c *gin.Context, body any) (jpki.Actor, error) {
 	}
 	if jpki.ContainsMyNumber(c.Request.URL.Path) || jpki.ContainsMyNumber(c.GetHeader("Idempotency-Key")) || c.Request.URL.RawQuery != "" && queryHoldsMyNumber(c.Request.URL.RawQuery) {
 		return by, jpki.Errorf(jpki.MyNumberPresent, "")
+	}
+	// A loss is never reported too often.
+	if by.Role != jpki.Register && c.FullPath() != "/station/v1/suspensions" {
+		if err := a.Admission.Spend(by.ID); err != nil {
+			return by, err
+		}
 	}
 	if body == nil {
 		return by, nil

@@ -46,7 +46,9 @@ type Certificates struct {
 type Certificate struct {
 	ID          jpki.CertID  `json:"id"`
 	Kind        jpki.Kind    `json:"kind"`
-	Certificate string       `json:"certificate"` // PEM
+	Holder      string       `json:"holder,omitempty"` // in searches
+	Token       string       `json:"token,omitempty"`  // in searches
+	Certificate string       `json:"certificate"`      // PEM
 	Issuer      string       `json:"issuer,omitempty"`
 	NotAfter    time.Time    `json:"not_after"`
 	Replaces    *jpki.CertID `json:"replaces,omitempty"`
@@ -179,11 +181,7 @@ func (c *Client) do(ctx context.Context, method, path, key string, in, out any) 
 		return jpki.WrapError(jpki.Unavailable, err, "the authority's answer broke off")
 	}
 	if resp.StatusCode/100 != 2 {
-		var p jpki.ProblemDetails
-		if json.Unmarshal(answer, &p) != nil || p.Type == "" {
-			return jpki.WrapError(jpki.Internal, fmt.Errorf("HTTP status %d", resp.StatusCode), "")
-		}
-		return &jpki.Error{Problem: p.Problem(), Detail: p.Detail}
+		return problemOf(resp.StatusCode, answer)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("read answer: %w", err)

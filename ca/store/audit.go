@@ -26,8 +26,15 @@ func (tx *Tx) Audit(at time.Time, by jpki.Actor, action, subject string, detail 
 	return nil
 }
 
-func auditColumns(e audit.Entry) []any {
-	return []any{e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String()}
+func (tx *Tx) insertAudit(entries []audit.Entry) error {
+	rows := make([][]any, len(entries))
+	for i, e := range entries {
+		rows[i] = []any{e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String()}
+	}
+	if _, err := tx.insertRows(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, "", rows); err != nil {
+		return fmt.Errorf("write audit entries: %w", err)
+	}
+	return nil
 }
 
 // AuditHead returns the newest entry's position and hash.

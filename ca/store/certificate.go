@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -37,17 +38,31 @@ const certificateColumns = `SELECT c.issuer, c.serial, c.kind, c.holder, c.token
 
 // Certificate returns a certificate; [jpki.UnknownCertificate] when there is none.
 func (tx *Tx) Certificate(id jpki.CertID) (Certificate, error) {
+	if err := tx.settle(); err != nil {
+		return Certificate{}, err
+	}
 	c, err := scanCertificate(tx.q.QueryRowContext(tx.ctx, certificateColumns+`WHERE c.issuer = $1 AND c.serial = $2`, id.Issuer.String(), id.Serial.Bytes()))
 	return c, notFound(err, jpki.UnknownCertificate)
 }
 
 // CertificatesOf returns every certificate a holder ever had, oldest first.
 func (tx *Tx) CertificatesOf(holder string) ([]Certificate, error) {
+	if tx.ahead != nil {
+		if certs, known := tx.ahead.certificates[holder]; known {
+			return slices.Clone(certs), nil
+		}
+	}
+	if err := tx.settle(); err != nil {
+		return nil, err
+	}
 	return queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.holder = $1 ORDER BY c.issued_at, c.issuer, c.serial`, holder)
 }
 
 // CertificatesOn returns every certificate a token ever had, oldest first.
 func (tx *Tx) CertificatesOn(token string) ([]Certificate, error) {
+	if err := tx.settle(); err != nil {
+		return nil, err
+	}
 	return queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.token = $1 ORDER BY c.issued_at, c.issuer, c.serial`, token)
 }
 

@@ -2,8 +2,10 @@ package store
 
 import (
 	"database/sql"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -17,45 +19,95 @@ type Holder struct {
 	Guardianship bool
 	StayUntil    *time.Time     // end of a foreign resident's period of stay
 	Ended        jpki.EventType // Death, Departure, or empty
-	Version      int64          // grows with every change
+	Since        Since
+	Version      int64 // grows with every change
 }
+
+// A Since says as of when the register told a holder's fields: the effective time of the newest event about each. The zero
+// time is older than any.
+type Since struct {
+	Name         time.Time `json:"name,omitzero"`
+	Sex          time.Time `json:"sex,omitzero"`
+	BirthDate    time.Time `json:"birth_date,omitzero"`
+	Address      time.Time `json:"address,omitzero"` // with the municipality; moves and renamed places
+	Moved        time.Time `json:"moved,omitzero"`   // moves only
+	Guardianship time.Time `json:"guardianship,omitzero"`
+	Guarded      time.Time `json:"guarded,omitzero"` // only when it began
+	Stay         time.Time `json:"stay,omitzero"`
+	Ended        time.Time `json:"ended,omitzero"`
+}
+
+const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since, version FROM holder `
 
 // Holder returns a holder and locks the row until the transaction ends: commands on one person run one after another.
 // Nobody of that name is [jpki.UnknownHolder].
 func (tx *Tx) Holder(id string) (Holder, error) {
-	lock := tx.d.forUpdate
-	if tx.readOnly {
-		lock = ""
-	}
-	var h Holder
-	var guardianship int
-	var stay sql.NullInt64
-	err := tx.q.QueryRowContext(tx.ctx, `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, version
-		FROM holder WHERE id = $1`+lock, id).Scan(&h.ID, &h.Municipality, &h.Attributes.Name, &h.Attributes.NameSubstitutes, &h.Attributes.Sex,
-		&h.Attributes.BirthDate, &h.Attributes.Address, &h.Attributes.AddressSubstitutes, &guardianship, &stay, &h.Ended, &h.Version)
-	h.Guardianship, h.StayUntil = guardianship == 1, fromOptional(stay)
+	h, err := scanHolder(tx.q.QueryRowContext(tx.ctx, holderColumns+`WHERE id = $1`+tx.lock(), id))
 	return h, notFound(err, jpki.UnknownHolder)
 }
 
-// PutHolder writes a holder. A new one has version 0; another must be as read in this transaction, under its lock.
-func (tx *Tx) PutHolder(h Holder, now time.Time) error {
-	a := h.Attributes
-	columns := []any{
-		h.ID, h.Municipality, a.Name, a.NameSubstitutes, string(a.Sex), string(a.BirthDate), a.Address, a.AddressSubstitutes,
-		boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), micros(now),
+// Holders returns many holders by name and locks their rows, always in the same order; who is not known is left out.
+func (tx *Tx) Holders(ids []string) (map[string]Holder, error) {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	list, err := queryIn(tx, scanHolder, holderColumns+`WHERE id IN `, ` ORDER BY id`+tx.lock(), textKeys(ids))
+	out := make(map[string]Holder, len(list))
+	for _, h := range list {
+		out[h.ID] = h
 	}
-	query := `INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, updated_at, version)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1)`
-	if h.Version > 0 {
-		query = `UPDATE holder SET municipality = $2, name = $3, name_substitutes = $4, sex = $5, birth_date = $6, address = $7, address_substitutes = $8,
-			guardianship = $9, stay_until = $10, ended = $11, updated_at = $12, version = version + 1 WHERE id = $1`
+	return out, err
+}
+
+// lock is the suffix of a query that locks its rows, where the transaction may write.
+func (tx *Tx) lock() string {
+	if tx.readOnly {
+		return ""
 	}
-	_, err := tx.exec(query, columns...)
-	if err != nil && tx.d.unique(err) {
-		return jpki.Errorf(jpki.Conflict, "the holder is in the register already")
-	}
+	return tx.d.forUpdate
+}
+
+func scanHolder(row scanner) (h Holder, err error) {
+	var guardianship int
+	var stay sql.NullInt64
+	var since string
+	err = row.Scan(&h.ID, &h.Municipality, &h.Attributes.Name, &h.Attributes.NameSubstitutes, &h.Attributes.Sex,
+		&h.Attributes.BirthDate, &h.Attributes.Address, &h.Attributes.AddressSubstitutes, &guardianship, &stay, &h.Ended, &since, &h.Version)
 	if err != nil {
-		return fmt.Errorf("write holder: %w", err)
+		return h, err
+	}
+	h.Guardianship, h.StayUntil = guardianship == 1, fromOptional(stay)
+	if err := json.Unmarshal([]byte(since), &h.Since); err != nil {
+		return h, fmt.Errorf("read since: %w", err)
+	}
+	return h, nil
+}
+
+// PutHolder writes a holder. A new one has version 0; another must be as read in this transaction, under its lock.
+func (tx *Tx) PutHolder(h Holder, now time.Time) error { return tx.PutHolders([]Holder{h}, now) }
+
+// PutHolders writes many holders, no one twice.
+func (tx *Tx) PutHolders(list []Holder, now time.Time) error {
+	rows := make([][]any, len(list))
+	for i, h := range list {
+		since, err := json.Marshal(h.Since)
+		if err != nil {
+			return fmt.Errorf("encode since: %w", err)
+		}
+		a := h.Attributes
+		rows[i] = []any{
+			h.ID, h.Municipality, a.Name, a.NameSubstitutes, string(a.Sex), string(a.BirthDate), a.Address, a.AddressSubstitutes,
+			boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), string(since), micros(now), h.Version + 1,
+		}
+	}
+	n, err := tx.insertRows(`INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since,
+		updated_at, version)`, ` ON CONFLICT (id) DO UPDATE SET municipality = excluded.municipality, name = excluded.name, name_substitutes = excluded.name_substitutes, sex = excluded.sex,
+		birth_date = excluded.birth_date, address = excluded.address, address_substitutes = excluded.address_substitutes, guardianship = excluded.guardianship,
+		stay_until = excluded.stay_until, ended = excluded.ended, since = excluded.since, updated_at = excluded.updated_at, version = excluded.version
+		WHERE holder.version = excluded.version - 1`, rows)
+	if err != nil {
+		return fmt.Errorf("write holders: %w", err)
+	}
+	if n != int64(len(rows)) {
+		return jpki.Errorf(jpki.Conflict, "the register entry changed meanwhile")
 	}
 	return nil
 }
@@ -69,20 +121,25 @@ type Token struct {
 	Parent     *jpki.CertID // of a phone: the card signature certificate that asked for it
 }
 
+const tokenColumns = `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token `
+
 // Token returns a token; [jpki.UnknownToken] when there is none.
 func (tx *Tx) Token(id string) (Token, error) {
-	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token WHERE id = $1`, id))
+	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, tokenColumns+`WHERE id = $1`, id))
 	return t, notFound(err, jpki.UnknownToken)
 }
 
 // TokensOf returns a holder's tokens, oldest first.
 func (tx *Tx) TokensOf(holder string) ([]Token, error) {
-	return queryAll(tx.ctx, tx.q, scanToken, `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token WHERE holder = $1 ORDER BY created_at, id`, holder)
+	return queryAll(tx.ctx, tx.q, scanToken, tokenColumns+`WHERE holder = $1 ORDER BY created_at, id`, holder)
 }
 
 // TokensUnder returns the phones that hang on a card signature certificate.
 func (tx *Tx) TokensUnder(parent jpki.CertID) ([]Token, error) {
-	return queryAll(tx.ctx, tx.q, scanToken, `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token WHERE parent_issuer = $1 AND parent_serial = $2 ORDER BY id`,
+	if tx.ahead != nil && tx.ahead.holderOf[parent] != "" {
+		return tx.ahead.phones[parent], nil
+	}
+	return queryAll(tx.ctx, tx.q, scanToken, tokenColumns+`WHERE parent_issuer = $1 AND parent_serial = $2 ORDER BY id`,
 		parent.Issuer.String(), parent.Serial.Bytes())
 }
 
@@ -170,24 +227,37 @@ type ResidentEvent struct {
 	Actor       string
 }
 
+const eventColumns = `SELECT id, holder, type, effective_at, applied_at, body_hash, body, actor FROM resident_event `
+
 // ResidentEvent returns a received event, or false when its identifier is new.
 func (tx *Tx) ResidentEvent(id string) (ResidentEvent, bool, error) {
-	e, err := scanEvent(tx.q.QueryRowContext(tx.ctx, `SELECT id, holder, type, effective_at, applied_at, body_hash, body, actor FROM resident_event WHERE id = $1`, id))
-	if errors.Is(err, sql.ErrNoRows) {
-		return e, false, nil
-	}
-	return e, err == nil, err
+	found, err := tx.ResidentEvents([]string{id})
+	e, ok := found[id]
+	return e, ok, err
 }
 
-// AddResidentEvent records an event as received.
-func (tx *Tx) AddResidentEvent(e ResidentEvent, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO resident_event (id, holder, type, effective_at, received_at, applied_at, body_hash, body, actor) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		e.ID, e.Holder, string(e.Type), micros(e.EffectiveAt), micros(now), optionalMicros(e.AppliedAt), e.BodyHash, e.Body, e.Actor)
+// ResidentEvents returns those of many events that were received before, by identifier.
+func (tx *Tx) ResidentEvents(ids []string) (map[string]ResidentEvent, error) {
+	list, err := queryIn(tx, scanEvent, eventColumns+`WHERE id IN `, "", textKeys(ids))
+	out := make(map[string]ResidentEvent, len(list))
+	for _, e := range list {
+		out[e.ID] = e
+	}
+	return out, err
+}
+
+// AddResidentEvents records events as received, and those whose AppliedAt is set as applied too.
+func (tx *Tx) AddResidentEvents(list []ResidentEvent, now time.Time) error {
+	rows := make([][]any, len(list))
+	for i, e := range list {
+		rows[i] = []any{e.ID, e.Holder, string(e.Type), micros(e.EffectiveAt), micros(now), optionalMicros(e.AppliedAt), e.BodyHash, e.Body, e.Actor}
+	}
+	_, err := tx.insertRows(`INSERT INTO resident_event (id, holder, type, effective_at, received_at, applied_at, body_hash, body, actor)`, "", rows)
 	if err != nil && tx.d.unique(err) {
 		return jpki.Errorf(jpki.InProgress, "the same event is being recorded")
 	}
 	if err != nil {
-		return fmt.Errorf("record event: %w", err)
+		return fmt.Errorf("record events: %w", err)
 	}
 	return nil
 }
@@ -198,10 +268,15 @@ func (tx *Tx) EventApplied(id, outcome string, now time.Time) error {
 	return err
 }
 
-// DueEvents returns waiting events that are effective by now, in the order in which they take effect.
-func (tx *Tx) DueEvents(now time.Time, limit int) ([]ResidentEvent, error) {
-	return queryAll(tx.ctx, tx.q, scanEvent, `SELECT id, holder, type, effective_at, applied_at, body_hash, body, actor FROM resident_event
-		WHERE applied_at IS NULL AND effective_at <= $1 ORDER BY effective_at, id LIMIT $2`, micros(now), limit)
+// DueEvents returns waiting events that are effective by now, in the order in which they take effect, from behind one of
+// them on; a zero after begins with the first.
+func (tx *Tx) DueEvents(now time.Time, after ResidentEvent, limit int) ([]ResidentEvent, error) {
+	from := int64(math.MinInt64)
+	if after.ID != "" {
+		from = micros(after.EffectiveAt)
+	}
+	return queryAll(tx.ctx, tx.q, scanEvent, eventColumns+`WHERE applied_at IS NULL AND effective_at <= $1 AND (effective_at, id) > ($2, $3) ORDER BY effective_at, id LIMIT $4`,
+		micros(now), from, after.ID, limit)
 }
 
 func scanEvent(row scanner) (e ResidentEvent, err error) {

@@ -63,6 +63,9 @@ func statusOf(ctx context.Context, q querier, id jpki.CertID, lock string) (jpki
 
 // Status returns a certificate's status and locks it until the transaction ends.
 func (tx *Tx) Status(id jpki.CertID) (jpki.StatusChange, error) {
+	if err := tx.settle(); err != nil {
+		return jpki.StatusChange{}, err
+	}
 	lock := tx.d.forUpdate
 	if tx.readOnly {
 		lock = ""
@@ -70,12 +73,14 @@ func (tx *Tx) Status(id jpki.CertID) (jpki.StatusChange, error) {
 	return statusOf(tx.ctx, tx.q, id, lock)
 }
 
+const insertStatus = `INSERT INTO certificate_status (issuer, serial, state, reason, cause, since, version, partition, not_after)`
+
+var errStatusChanged = jpki.Errorf(jpki.Conflict, "the certificate's status changed meanwhile")
+
 // AddStatus records the first status of a certificate, version 1, and appends it to the status log.
 func (tx *Tx) AddStatus(c jpki.StatusChange) error {
 	c.Status.Version = 1
-	_, err := tx.exec(`INSERT INTO certificate_status (issuer, serial, state, reason, cause, since, version, partition, not_after)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, changeColumns(c)...)
-	if err != nil {
+	if _, err := tx.insertRows(insertStatus, "", [][]any{changeColumns(c)}); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	tx.changes = append(tx.changes, c)
@@ -85,6 +90,12 @@ func (tx *Tx) AddStatus(c jpki.StatusChange) error {
 // SetStatus replaces a status whose version is still c.Status.Version − 1 and appends the new one to the status log;
 // otherwise somebody else was first: [jpki.Conflict].
 func (tx *Tx) SetStatus(c jpki.StatusChange) error {
+	if done, err := tx.setAhead(c); done || err != nil {
+		if err == nil {
+			tx.changes = append(tx.changes, c)
+		}
+		return err
+	}
 	n, err := tx.exec(`UPDATE certificate_status SET state = $1, reason = $2, cause = $3, since = $4, version = $5
 		WHERE issuer = $6 AND serial = $7 AND version = $8`,
 		string(c.Status.State), int(c.Status.Reason), string(c.Status.Cause), micros(c.Status.Since), c.Status.Version,
@@ -93,13 +104,23 @@ func (tx *Tx) SetStatus(c jpki.StatusChange) error {
 		return fmt.Errorf("change status: %w", err)
 	}
 	if n != 1 {
-		return jpki.Errorf(jpki.Conflict, "the certificate's status changed meanwhile")
+		return errStatusChanged
 	}
 	tx.changes = append(tx.changes, c)
 	return nil
 }
 
-func logColumns(c jpki.StatusChange) []any { return append(changeColumns(c), c.Seq) }
+func (tx *Tx) insertStatusChanges(changes []jpki.StatusChange) error {
+	rows := make([][]any, len(changes))
+	for i, c := range changes {
+		rows[i] = append(changeColumns(c), c.Seq)
+	}
+	_, err := tx.insertRows(`INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)`, "", rows)
+	if err != nil {
+		return fmt.Errorf("append to status log: %w", err)
+	}
+	return nil
+}
 
 func changeColumns(c jpki.StatusChange) []any {
 	return []any{

@@ -15,9 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -180,6 +177,7 @@ type Tx struct {
 	readOnly bool
 	entries  []audit.Entry
 	changes  []jpki.StatusChange
+	ahead    *ahead // see ReadAhead; nil for most
 }
 
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
@@ -193,6 +191,9 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // flush numbers and writes what the transaction appends. The lock on the head is taken here, last, so that it is held
 // only from here to the commit.
 func (tx *Tx) flush() error {
+	if err := tx.settle(); err != nil {
+		return err
+	}
 	if len(tx.entries) == 0 && len(tx.changes) == 0 {
 		return nil
 	}
@@ -200,18 +201,15 @@ func (tx *Tx) flush() error {
 	if err != nil {
 		return err
 	}
-	for i := range tx.entries {
-		tx.entries[i], head = head.Append(tx.entries[i])
+	for i, e := range tx.entries {
+		tx.entries[i], head = head.Append(e)
 	}
 	for i := range tx.changes {
 		statusSeq++
 		tx.changes[i].Seq = statusSeq
 	}
-	if err := insertRows(tx, `INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, tx.entries, auditColumns); err != nil {
-		return fmt.Errorf("write audit entries: %w", err)
-	}
-	if err := insertRows(tx, `INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)`, tx.changes, logColumns); err != nil {
-		return fmt.Errorf("append to status log: %w", err)
+	if err := errors.Join(tx.insertAudit(tx.entries), tx.insertStatusChanges(tx.changes)); err != nil {
+		return err
 	}
 	_, err = tx.exec(`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, head.Seq, head.Hash.String(), statusSeq)
 	if err != nil {
@@ -246,33 +244,6 @@ func queryAll[T any](ctx context.Context, q querier, scan func(scanner) (T, erro
 		out = append(out, v)
 	}
 	return out, rows.Err()
-}
-
-// rowsAtOnce bounds the rows of one INSERT, and with them its parameters.
-const rowsAtOnce = 64
-
-// insertRows writes many rows with few statements: insert is an INSERT up to its column list.
-func insertRows[T any](tx *Tx, insert string, rows []T, columns func(T) []any) error {
-	for chunk := range slices.Chunk(rows, rowsAtOnce) {
-		var query strings.Builder
-		query.WriteString(insert + " VALUES ")
-		var args []any
-		for i, row := range chunk {
-			if i > 0 {
-				query.WriteString(", ")
-			}
-			for j, v := range columns(row) {
-				query.WriteByte("(,"[min(j, 1)])
-				args = append(args, v)
-				query.WriteString("$" + strconv.Itoa(len(args)))
-			}
-			query.WriteByte(')')
-		}
-		if _, err := tx.exec(query.String(), args...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type scanner interface{ Scan(dest ...any) error }

@@ -355,6 +355,7 @@ func (s *System) metrics() []boot.Metric {
 	return []boot.Metric{
 		boot.Outcomes("jpki_authority_requests_total", "Requests of stations and register, by outcome.", s.station.Outcomes),
 		boot.Outcomes("jpki_enrolment_requests_total", "Requests for stations' certificates, by outcome.", s.enrolment.Outcomes),
+		boot.Outcomes("jpki_authority_batch_lines_total", "Lines of batches, by outcome.", s.station.LineOutcomes),
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
