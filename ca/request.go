@@ -111,7 +111,7 @@ var subjectKeys = map[string]struct {
 }{
 	"rsa-2048": {
 		func(key any) bool { k, ok := key.(*rsa.PublicKey); return ok && k.N.BitLen() == 2048 && k.E == 65537 },
-		func(key any) error { return checkModulus(key.(*rsa.PublicKey).N) }, //nolint:errcheck,forcetypeassert // is has looked
+		func(key any) error { return checkModulus(key.(*rsa.PublicKey).N) }, // is has looked
 	},
 	"p-384": {
 		func(key any) bool { k, ok := key.(*ecdsa.PublicKey); return ok && k.Curve == elliptic.P384() },

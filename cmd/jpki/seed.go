@@ -43,7 +43,7 @@ running sandbox answers for them at once. With -status-only there are numbers an
 			return err
 		},
 	}
-	c.Flags().IntVar(&opt.Count, "n", 1000, "how many certificates")
+	c.Flags().IntVarP(&opt.Count, "n", "n", 1000, "how many certificates")
 	c.Flags().Float64Var(&opt.Revoked, "revoked", 0.05, "share of them that is revoked, 0 to 1")
 	c.Flags().BoolVar(&opt.StatusOnly, "status-only", false, "numbers and statuses without certificates")
 	return c
