@@ -16,8 +16,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -230,7 +232,7 @@ func crlCommand() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "issuer\t%s\nkey identifier\t%X\nnumber\t%d\nthis update\t%s JST\nnext update\t%s JST\nentries\t%d\n", list.Issuer, list.AuthorityKeyId, list.Number,
+			fmt.Fprintf(w, "issuer\t%s\nkey identifier\t%X\nnumber\t%d\nthis update\t%s JST\nnext update\t%s JST\nentries\t%d\n", distinguishedName(list.RawIssuer), list.AuthorityKeyId, list.Number,
 				list.ThisUpdate.In(jpki.JST).Format(time.DateTime), list.NextUpdate.In(jpki.JST).Format(time.DateTime), len(list.RevokedCertificateEntries))
 			for _, e := range list.RevokedCertificateEntries {
 				fmt.Fprintf(w, "  %X\t%s JST  %s\n", e.SerialNumber, e.RevocationTime.In(jpki.JST).Format(time.DateTime), jpki.Reason(e.ReasonCode))
@@ -349,71 +351,132 @@ Exit code 0 means the record is whole; 3 that it is not.`,
 func verifyAudit(c *cobra.Command, dir string) error {
 	db, err := store.Open(c.Context(), "sqlite:"+filepath.Join(dir, "authority", "ca.db"))
 	if err != nil {
-		return err
+		return fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
 	}
 	defer func() { _ = db.Close() }()
+	out := c.OutOrStdout()
 	checkpoints, err := readCheckpoints(dir)
 	if err != nil {
+		return brokenRecord(out, err)
+	}
+	var r *record
+	var wrong []string
+	// While the authority works, a status can be newer than the record read before it. Read again, the record has caught up.
+	suspect := func(jpki.CertID) bool { return true }
+	for range 3 {
+		if r, err = readRecord(c.Context(), db, checkpoints); err != nil {
+			return brokenRecord(out, err)
+		}
+		differ, err := r.compare(c.Context(), db, suspect)
+		if err != nil {
+			return err
+		}
+		wrong = slices.Sorted(maps.Values(differ))
+		if len(differ) == 0 {
+			break
+		}
+		suspect = func(id jpki.CertID) bool { _, yes := differ[id]; return yes }
+	}
+	if n := len(checkpoints); n > 0 && checkpoints[n-1].Seq > r.head.Seq {
+		wrong = append(wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", r.head.Seq+1, checkpoints[n-1].Seq))
+	}
+	for _, w := range wrong {
+		fmt.Fprintln(out, w)
+	}
+	if len(wrong) > 0 {
+		return errNo
+	}
+	fmt.Fprintf(out, "whole: %d entries, %d signed checkpoints, %d certificates as recorded\nhead   %s\n", r.head.Seq, len(checkpoints), len(r.last), r.head.Hash)
+	return nil
+}
+
+// brokenRecord prints what is wrong with a record; any other error stays one.
+func brokenRecord(out io.Writer, err error) error {
+	broken, ok := errors.AsType[*audit.BrokenChainError](err)
+	if !ok && !errors.Is(err, errForged) {
 		return err
 	}
-	type change struct {
-		State   jpki.State `json:"state"`
-		Version int64      `json:"version"`
+	if ok {
+		err = broken
 	}
-	last := map[string]change{}
-	wrong := []string{}
+	fmt.Fprintln(out, err)
+	return errNo
+}
+
+// A record is the audit record as it was read.
+type record struct {
+	head audit.Head
+	last map[jpki.CertID]recorded
+}
+
+// A recorded is the status that an entry says a certificate got.
+type recorded struct {
+	State   jpki.State `json:"state"`
+	Reason  string     `json:"reason"`
+	Cause   jpki.Cause `json:"cause"`
+	Version int64      `json:"version"`
+}
+
+func (r recorded) String() string {
+	return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s", r.State, r.Reason, r.Cause)), " ") + fmt.Sprintf(" (version %d)", r.Version)
+}
+
+func readRecord(ctx context.Context, db *store.Store, checkpoints []audit.Checkpoint) (*record, error) {
 	at := map[int64]audit.Hash{}
 	for _, cp := range checkpoints {
+		if hash, twice := at[cp.Seq]; twice && hash != cp.Hash {
+			return nil, &audit.BrokenChainError{Seq: cp.Seq, Reason: "two signed checkpoints saw different ones"}
+		}
 		at[cp.Seq] = cp.Hash
 	}
-	head, err := audit.Verify(db.AuditEntries(c.Context()), func(e audit.Entry) error {
+	r := &record{last: map[jpki.CertID]recorded{}}
+	var err error
+	r.head, err = audit.Verify(db.AuditEntries(ctx), func(e audit.Entry) error {
 		if hash, ok := at[e.Seq]; ok && hash != e.Hash {
 			return &audit.BrokenChainError{Seq: e.Seq, Reason: "not what a signed checkpoint saw"}
 		}
 		switch e.Action {
 		case "issue", "suspend", "resume", "revoke", "issue.abandoned":
-			var ch change
-			if err := json.Unmarshal([]byte(e.Detail), &ch); err != nil {
-				return &audit.BrokenChainError{Seq: e.Seq, Reason: "no status in its detail"}
+			var ch recorded
+			id, err := jpki.ParseCertID(e.Subject)
+			if err != nil || json.Unmarshal([]byte(e.Detail), &ch) != nil {
+				return &audit.BrokenChainError{Seq: e.Seq, Reason: "no certificate's status in it"}
 			}
-			last[e.Subject] = ch
+			r.last[id] = ch
 		}
 		return nil
 	})
-	if broken, ok := errors.AsType[*audit.BrokenChainError](err); ok {
-		fmt.Fprintln(c.OutOrStdout(), broken)
-		return errNo
-	}
-	if err != nil {
-		return err
-	}
-	if n := len(checkpoints); n > 0 && checkpoints[n-1].Seq > head.Seq {
-		wrong = append(wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", head.Seq+1, checkpoints[n-1].Seq))
-	}
-	statuses := 0
-	for id, ch := range last {
-		cert, err := jpki.ParseCertID(id)
-		if err != nil {
-			return err
-		}
-		now, err := db.StatusOf(c.Context(), cert)
-		if err != nil && !errors.Is(err, jpki.UnknownCertificate) {
-			return err
-		}
-		if now.Status.State != ch.State || now.Status.Version != ch.Version {
-			wrong = append(wrong, fmt.Sprintf("%s is %s (version %d), the record says %s (version %d)", id, now.Status.State, now.Status.Version, ch.State, ch.Version))
-		}
-		statuses++
-	}
-	for _, w := range wrong {
-		fmt.Fprintln(c.OutOrStdout(), w)
-	}
-	if len(wrong) > 0 {
-		return errNo
-	}
-	fmt.Fprintf(c.OutOrStdout(), "whole: %d entries, %d signed checkpoints, %d certificates as recorded\nhead   %s\n", head.Seq, len(checkpoints), statuses, head.Hash)
-	return nil
+	return r, err
 }
+
+// compare says which of the suspected certificates are not as recorded, and how.
+func (r *record) compare(ctx context.Context, db *store.Store, suspect func(jpki.CertID) bool) (map[jpki.CertID]string, error) {
+	differ := map[jpki.CertID]string{}
+	for id, want := range r.last {
+		if !suspect(id) {
+			continue
+		}
+		c, err := db.StatusOf(ctx, id)
+		if errors.Is(err, jpki.UnknownCertificate) {
+			differ[id] = fmt.Sprintf("%s has no status, the record says %s", id, want)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		got := recorded{State: c.Status.State, Cause: c.Status.Cause, Version: c.Status.Version}
+		if got.State != jpki.Good {
+			got.Reason = c.Status.Reason.String()
+		}
+		if got != want {
+			differ[id] = fmt.Sprintf("%s is %s, the record says %s", id, got, want)
+		}
+	}
+	return differ, nil
+}
+
+// errForged marks a checkpoint that the audit key did not sign.
+var errForged = errors.New("not signed with the audit key")
 
 // readCheckpoints reads the signed heads and checks their signatures.
 func readCheckpoints(dir string) ([]audit.Checkpoint, error) {
@@ -435,7 +498,7 @@ func readCheckpoints(dir string) ([]audit.Checkpoint, error) {
 	for i, line := range lines[:len(lines)-1] {
 		c, err := audit.ParseCheckpoint(line)
 		if err != nil || !c.Valid(key) {
-			return nil, fmt.Errorf("checkpoint in line %d is not signed with the audit key", i+1)
+			return nil, fmt.Errorf("checkpoint in line %d: %w", i+1, errForged)
 		}
 		out = append(out, c)
 	}

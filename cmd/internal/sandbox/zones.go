@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -111,6 +112,9 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	if s.publisher, err = crl.NewPublisher(cfg); err != nil {
 		return nil, err
 	}
+	if err := s.cutCheckpoints(); err != nil {
+		return nil, fmt.Errorf("mend checkpoints: %w", err)
+	}
 	dirty := make(chan crl.ID, 256)
 	changes := s.db.Changes()
 	return []func(context.Context) error{
@@ -195,6 +199,19 @@ func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition st
 func (s revoked) MayVanish(ctx context.Context, issuer jpki.IssuerID, serial jpki.Serial) (bool, error) {
 	c, err := s.r.StatusOf(ctx, jpki.CertID{Issuer: issuer, Serial: serial})
 	return err == nil && (c.Status.State == jpki.Good || time.Now().After(c.NotAfter)), err
+}
+
+// cutCheckpoints takes away the unfinished line of a process that was killed while it wrote, or the next would continue it.
+func (s *System) cutCheckpoints() error {
+	path := s.dir.path("authority", "checkpoints")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if end := bytes.LastIndexByte(text, '\n') + 1; err == nil && end < len(text) {
+		return os.Truncate(path, int64(end))
+	}
+	return err
 }
 
 // checkpoint signs the audit record's head if it has moved and adds it to a file that is only ever appended to.
