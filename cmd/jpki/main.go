@@ -78,7 +78,7 @@ Start the whole system with "jpki sandbox"; while it runs, the other commands fi
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("dir", "var/sandbox", "directory of the sandbox")
-	root.AddCommand(sandboxCommand(), cardCommand(), stationCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand())
+	root.AddCommand(sandboxCommand(), cardCommand(), stationCommand(), registerCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }
