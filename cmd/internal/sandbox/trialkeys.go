@@ -20,7 +20,7 @@ func TrialKeys(ctx context.Context, n int, progress func(done float64)) ([]*rsa.
 		size++
 	}
 	primes := make([]*big.Int, size)
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range primes {
 		g.Go(func() (err error) {
@@ -40,8 +40,6 @@ func TrialKeys(ctx context.Context, n int, progress func(done float64)) ([]*rsa.
 		return nil, err
 	}
 	keys := make([]*rsa.PrivateKey, n)
-	g, ctx = errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
 	next := 0
 	for i := range primes {
 		for j := range i {
