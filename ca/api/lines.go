@@ -107,13 +107,14 @@ func serve[T any](a *API, c *gin.Context, s stream[T]) {
 	c.Writer.WriteHeaderNow()
 	_ = rc.Flush()
 
+	far := &peer{rc, c.Request.Body, c.Writer, a.Now}
 	ctx, stop := context.WithCancel(c.Request.Context())
 	order, queue := make(chan *job[T], s.window()), make(chan *job[T], s.window())
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(order)
 		defer close(queue)
-		read(ctx, a, c.Request, &patient{rc, c.Request.Body, a.Now}, s, func(j *job[T]) {
+		read(ctx, a, c.Request, far, s, func(j *job[T]) {
 			order <- j
 			queue <- j
 		})
@@ -132,15 +133,19 @@ func serve[T any](a *API, c *gin.Context, s stream[T]) {
 			}
 		})
 	}
-	out := bufio.NewWriterSize(c.Writer, 64<<10)
+	out := bufio.NewWriterSize(far, 64<<10)
 	encoder := json.NewEncoder(out)
 	gone := false
-	for j := range order {
-		select {
-		case <-j.done:
-		default: // nothing to add for now
-			gone = gone || a.send(rc, out.Flush) != nil
-			<-j.done
+	flush := func() {
+		gone = gone || out.Flush() != nil
+		if gone {
+			stop()
+		}
+	}
+	for {
+		j, ok := next(order, flush)
+		if !ok {
+			break
 		}
 		p := jpki.Problem("ok")
 		if j.does == nil {
@@ -148,16 +153,11 @@ func serve[T any](a *API, c *gin.Context, s stream[T]) {
 			j.does = s.refusal(j, problemDetails(c, p, j.err))
 		}
 		a.lines.Add(string(p))
-		if !gone {
-			gone = a.send(rc, func() error { return encoder.Encode(j.does) }) != nil
-		}
-		if gone {
+		if gone = gone || encoder.Encode(j.does) != nil; gone {
 			stop()
 		}
 	}
-	if !gone {
-		_ = a.send(rc, out.Flush)
-	}
+	flush()
 	stop()
 	all.Wait()
 	a.outcomes.Add("ok")
@@ -267,27 +267,48 @@ func (s stream[T]) attempt(ctx context.Context, jobs []*job[T]) {
 	s.work(ctx, jobs)
 }
 
-// A patient reader gives the client time for each read, and none in between.
-type patient struct {
-	rc   *http.ResponseController
-	body io.Reader
-	now  func() time.Time
+// A peer gives the client time for each read and write, and none in between.
+type peer struct {
+	rc  *http.ResponseController
+	in  io.Reader
+	out io.Writer
+	now func() time.Time
 }
 
-func (p *patient) Read(b []byte) (int, error) {
+func (p *peer) Read(b []byte) (int, error) {
 	_ = p.rc.SetReadDeadline(p.now().Add(moves))
 	defer func() { _ = p.rc.SetReadDeadline(time.Time{}) }()
-	return p.body.Read(b)
+	return p.in.Read(b)
 }
 
-// send gives the client time to take an answer.
-func (a *API) send(rc *http.ResponseController, write func() error) error {
-	_ = rc.SetWriteDeadline(a.Now().Add(moves))
-	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
-	if err := write(); err != nil {
-		return err
+func (p *peer) Write(b []byte) (int, error) {
+	_ = p.rc.SetWriteDeadline(p.now().Add(moves))
+	defer func() { _ = p.rc.SetWriteDeadline(time.Time{}) }()
+	n, err := p.out.Write(b)
+	if err != nil {
+		return n, err
 	}
-	return rc.Flush()
+	return n, p.rc.Flush()
+}
+
+// next returns the next job, when it is done; it calls flush before it has to wait.
+func next[T any](order <-chan *job[T], flush func()) (*job[T], bool) {
+	var j *job[T]
+	var ok bool
+	select {
+	case j, ok = <-order:
+	default:
+		flush()
+		j, ok = <-order
+	}
+	if !ok {
+		return nil, false
+	}
+	if !j.isDone() {
+		flush()
+		<-j.done
+	}
+	return j, true
 }
 
 // lineProblem names a line's problem and logs what only the log may see.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -285,74 +283,4 @@ func suspendTargets(c *cobra.Command, env sandbox.Env, args []string, cause stri
 		out = append(out, client.Change{Certificate: &id, Cause: jpki.Cause(cause)})
 	}
 	return out, nil
-}
-
-// stationCommand is what a counter does without a card reader.
-func stationCommand() *cobra.Command {
-	var holder, token, kind string
-	request := &cobra.Command{
-		Use: "request [FILE]", Short: "Have a certification request (PKCS #10) answered with a certificate",
-		Long:    `Reads the request, PEM or DER, from FILE or standard input and prints the certificate in PEM.`,
-		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request -kind card-sign > my.crt`,
-		Args:    atMostOne("FILE"),
-		RunE: func(c *cobra.Command, args []string) error {
-			env, err := sandbox.Load(dirOf(c))
-			if err != nil {
-				return err
-			}
-			in := c.InOrStdin()
-			if len(args) == 1 {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return err
-				}
-				defer func() { _ = f.Close() }()
-				in = f
-			}
-			var text bytes.Buffer
-			if _, err := text.ReadFrom(in); err != nil {
-				return err
-			}
-			der := text.Bytes()
-			if block, _ := pem.Decode(der); block != nil {
-				der = block.Bytes
-			}
-			station, err := env.Station()
-			if err != nil {
-				return err
-			}
-			if holder, err = someHolder(c.Context(), env, holder); err != nil {
-				return err
-			}
-			if token == "" {
-				token = "T" + rand.Text()[:12]
-			}
-			got, err := station.Issue(c.Context(), rand.Text(), client.CertificateOrder{Holder: holder, Token: token, Requests: []client.KeyRequest{{Kind: jpki.Kind(kind), Request: client.RequestPEM(der)}}})
-			if err != nil {
-				return err
-			}
-			fmt.Fprint(c.OutOrStdout(), got.Certificates[0].Certificate)
-			return nil
-		},
-	}
-	request.Flags().StringVar(&holder, "holder", "", "an existing holder; default: somebody new")
-	request.Flags().StringVar(&token, "token", "", "number of the card; default: a new one")
-	request.Flags().StringVar(&kind, "kind", string(jpki.CardSign), "card-sign or card-auth")
-	return group(&cobra.Command{
-		Use: "station", Short: "Ask the authority for certificates, as the sandbox's counter",
-		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request > my.crt`,
-	}, request)
-}
-
-// someHolder returns the holder named, or registers somebody new.
-func someHolder(ctx context.Context, env sandbox.Env, holder string) (string, error) {
-	if holder != "" {
-		return holder, nil
-	}
-	register, err := env.Register()
-	if err != nil {
-		return "", err
-	}
-	r := sandbox.NewResident(int(rand.Text()[0]))
-	return r.ID, sandbox.RegisterResident(ctx, register, r)
 }

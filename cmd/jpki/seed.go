@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -27,13 +30,7 @@ running sandbox answers for them at once. With -status-only there are numbers an
 			if opt.Count < 1 || opt.Revoked < 0 || opt.Revoked > 1 {
 				return usageError{errors.New("-n must be positive and -revoked between 0 and 1")}
 			}
-			var out io.Writer
-			if isatty.IsTerminal(os.Stderr.Fd()) {
-				out = os.Stderr
-			}
-			bars := mpb.NewWithContext(c.Context(), mpb.WithOutput(out))
-			bar := bars.AddBar(int64(opt.Count), mpb.PrependDecorators(decor.Name("seed "), decor.CountersNoUnit("%d / %d")),
-				mpb.AppendDecorators(decor.Percentage(), decor.Name("  "), decor.EwmaSpeed(0, "%.0f/s", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)))
+			bars, bar := progress(c.Context(), "seed", opt.Count, 0)
 			opt.Progress = func(done int) { bar.SetCurrent(int64(done)) }
 			err := sandbox.Seed(c.Context(), opt)
 			if err != nil {
@@ -47,4 +44,21 @@ running sandbox answers for them at once. With -status-only there are numbers an
 	c.Flags().Float64Var(&opt.Revoked, "revoked", 0.05, "share of them that is revoked, 0 to 1")
 	c.Flags().BoolVar(&opt.StatusOnly, "status-only", false, "numbers and statuses without certificates")
 	return c
+}
+
+// progress shows a bar on standard error, if that is a terminal. It is full at total, or ended with bar.Abort.
+func progress(ctx context.Context, name string, total, done int) (*mpb.Progress, *mpb.Bar) {
+	var out io.Writer
+	if isatty.IsTerminal(os.Stderr.Fd()) {
+		out = os.Stderr
+	}
+	start := time.Now()
+	speed := func(s decor.Statistics) string {
+		return fmt.Sprintf("  %.0f/s", float64(s.Current-int64(done))/max(time.Since(start).Seconds(), 0.001))
+	}
+	bars := mpb.NewWithContext(ctx, mpb.WithOutput(out))
+	bar := bars.AddBar(int64(total), mpb.PrependDecorators(decor.Name(name+" "), decor.CountersNoUnit("%d / %d")),
+		mpb.AppendDecorators(decor.Percentage(), decor.Any(speed), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)))
+	bar.SetCurrent(int64(done))
+	return bars, bar
 }

@@ -45,10 +45,15 @@ func NewResident(n int) Resident {
 
 // RegisterResident has the register report a person.
 func RegisterResident(ctx context.Context, register *client.Client, r Resident) error {
-	_, err := register.ReportEvent(ctx, jpki.Event{
-		ID: "registered." + r.ID, Holder: r.ID, Type: jpki.Registered, EffectiveAt: time.Now().Add(-time.Minute).UTC().Truncate(time.Second), Municipality: r.Municipality, Attributes: &r.Attributes,
-	})
+	_, err := register.ReportEvent(ctx, r.Registration())
 	return err
+}
+
+// Registration is the event by which the person enters the register.
+func (r Resident) Registration() jpki.Event {
+	return jpki.Event{
+		ID: "registered." + r.ID, Holder: r.ID, Type: jpki.Registered, EffectiveAt: time.Now().Add(-time.Minute).UTC().Truncate(time.Second), Municipality: r.Municipality, Attributes: &r.Attributes,
+	}
 }
 
 // Personalise does what a counter does with a blank card: has it ask for certificates with keys made on it, orders them,
