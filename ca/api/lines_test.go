@@ -2,13 +2,12 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"encoding/json"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -64,7 +63,7 @@ func FuzzLine(f *testing.F) {
 		if diff := cmp.Diff(want, allLines(t, iotest.OneByteReader(bytes.NewReader(body)), size)); diff != "" {
 			t.Fatal("octet by octet", diff)
 		}
-		for _, text := range bytes.Split(body, []byte("\n")) {
+		for text := range bytes.SplitSeq(body, []byte("\n")) {
 			var l, again client.BatchLine
 			if parseLine(text, &l) != nil {
 				continue

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -194,7 +195,7 @@ func (c *Client) Undelivered(ctx context.Context, olderThanDays int) iter.Seq2[C
 
 func (c *Client) pages(ctx context.Context, path string, q url.Values) iter.Seq2[Certificate, error] {
 	return func(yield func(Certificate, error) bool) {
-		q := cloneValues(q)
+		q := maps.Clone(q) // the sequence may be run again
 		for {
 			var p Page
 			if err := c.do(ctx, http.MethodGet, path+"?"+q.Encode(), "", nil, &p); err != nil {
@@ -212,12 +213,4 @@ func (c *Client) pages(ctx context.Context, path string, q url.Values) iter.Seq2
 			q.Set("after", p.Next.String())
 		}
 	}
-}
-
-func cloneValues(q url.Values) url.Values {
-	out := url.Values{}
-	for k, v := range q {
-		out[k] = v
-	}
-	return out
 }

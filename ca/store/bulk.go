@@ -111,7 +111,7 @@ func (tx *Tx) ReadAhead(holders []string) error {
 		a.certificates[c.Holder] = append(a.certificates[c.Holder], c)
 		a.holderOf[c.ID] = c.Holder
 	}
-	phones, err := queryIn(tx, scanToken, tokenColumns+`WHERE parent_serial IS NOT NULL AND holder IN `, ` ORDER BY id`, textKeys(holders))
+	phones, err := queryIn(tx, scanToken, cardColumns+`WHERE parent_serial IS NOT NULL AND holder IN `, ` ORDER BY id`, textKeys(holders))
 	if err != nil {
 		return err
 	}

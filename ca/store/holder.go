@@ -121,17 +121,17 @@ type Token struct {
 	Parent     *jpki.CertID // of a phone: the card signature certificate that asked for it
 }
 
-const tokenColumns = `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token `
+const cardColumns = `SELECT id, type, holder, valid_until, parent_issuer, parent_serial FROM token `
 
 // Token returns a token; [jpki.UnknownToken] when there is none.
 func (tx *Tx) Token(id string) (Token, error) {
-	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, tokenColumns+`WHERE id = $1`, id))
+	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, cardColumns+`WHERE id = $1`, id))
 	return t, notFound(err, jpki.UnknownToken)
 }
 
 // TokensOf returns a holder's tokens, oldest first.
 func (tx *Tx) TokensOf(holder string) ([]Token, error) {
-	return queryAll(tx.ctx, tx.q, scanToken, tokenColumns+`WHERE holder = $1 ORDER BY created_at, id`, holder)
+	return queryAll(tx.ctx, tx.q, scanToken, cardColumns+`WHERE holder = $1 ORDER BY created_at, id`, holder)
 }
 
 // TokensUnder returns the phones that hang on a card signature certificate.
@@ -139,7 +139,7 @@ func (tx *Tx) TokensUnder(parent jpki.CertID) ([]Token, error) {
 	if tx.ahead != nil && tx.ahead.holderOf[parent] != "" {
 		return tx.ahead.phones[parent], nil
 	}
-	return queryAll(tx.ctx, tx.q, scanToken, tokenColumns+`WHERE parent_issuer = $1 AND parent_serial = $2 ORDER BY id`,
+	return queryAll(tx.ctx, tx.q, scanToken, cardColumns+`WHERE parent_issuer = $1 AND parent_serial = $2 ORDER BY id`,
 		parent.Issuer.String(), parent.Serial.Bytes())
 }
 

@@ -285,11 +285,12 @@ func (b *batchRun) summary() string {
 	for _, k := range b.refused {
 		n += k
 	}
-	text := fmt.Sprintf("%d of %d lines answered, %d refused", len(b.answered), b.total, n)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d of %d lines answered, %d refused", len(b.answered), b.total, n)
 	for _, p := range slices.Sorted(maps.Keys(b.refused)) {
-		text += fmt.Sprintf("\n  %6d  %s", b.refused[p], p)
+		fmt.Fprintf(&text, "\n  %6d  %s", b.refused[p], p)
 	}
-	return text
+	return text.String()
 }
 
 // fileLines yields the lines of a file that are not blank, by number from 1. What goes wrong is in *failed afterwards.
