@@ -68,7 +68,9 @@ func TestManyRowsAtOnce(t *testing.T) {
 func TestReadAhead(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.Store) {
 		world(t, s)
-		update(t, s, func(tx *store.Tx) error { return errors.Join(tx.AddCertificate(certificate(1)), tx.AddCertificate(certificate(2))) })
+		update(t, s, func(tx *store.Tx) error {
+			return errors.Join(tx.AddCertificate(certificate(1)), tx.AddCertificate(certificate(2)))
+		})
 		status := func(n int, version int64, state jpki.State) jpki.StatusChange {
 			c := certificate(n)
 			return jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: jpki.Status{State: state, Reason: jpki.CertificateHold, Cause: jpki.Lost, Since: now, Version: version}}
