@@ -1,10 +1,8 @@
 package store
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -47,30 +45,6 @@ func (tx *Tx) AuditHead() (audit.Head, error) {
 	var err error
 	h.Hash, err = audit.ParseHash(hash)
 	return h, err
-}
-
-// AuditEntries reads the whole record in order, a thousand entries at a time.
-func (s *Store) AuditEntries(ctx context.Context) iter.Seq2[audit.Entry, error] {
-	const page = 1000
-	return func(yield func(audit.Entry, error) bool) {
-		for after := int64(0); ; {
-			entries, err := queryAll(ctx, s.db, scanAudit,
-				`SELECT seq, at, actor, action, subject, detail, prev, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, after, page)
-			if err != nil {
-				yield(audit.Entry{}, err)
-				return
-			}
-			for _, e := range entries {
-				if !yield(e, nil) {
-					return
-				}
-				after = e.Seq
-			}
-			if len(entries) < page {
-				return
-			}
-		}
-	}
 }
 
 func scanAudit(row scanner) (e audit.Entry, err error) {

@@ -63,6 +63,22 @@ func TestAuditVerifyDetectsTampering(t *testing.T) {
 			sqlRun(`UPDATE certificate_status SET reason = 1 WHERE reason = 3`),
 			`^sign-1/[0-9A-F]{32} is revoked keyCompromise [\w-]+ \(version 2\), the record says revoked affiliationChanged [\w-]+ \(version 2\)$`,
 		},
+		"status slipped in": {
+			sqlRun(`INSERT INTO certificate_status SELECT issuer, X'41', state, reason, cause, since, version, partition, not_after FROM certificate_status LIMIT 1`),
+			`^(sign|auth)-1/41 is \w+.* \(version \d+\), the record says nothing of it$`,
+		},
+		"log entry slipped in": {
+			sqlRun(`INSERT INTO status_log SELECT (SELECT MAX(seq) + 1 FROM status_log), issuer, X'41', state, reason, cause, since, 1, partition, not_after FROM status_log LIMIT 1`),
+			`^status log entry \d+: (sign|auth)-1/41 is .*, the record says nothing of it$`,
+		},
+		"log entry altered": {
+			sqlRun(`UPDATE status_log SET reason = 1 WHERE reason = 3`),
+			`^status log entry \d+: sign-1/[0-9A-F]{32} is revoked keyCompromise [\w-]+ \(version 2\), the record says revoked affiliationChanged [\w-]+ \(version 2\)$`,
+		},
+		"log entry removed": {
+			sqlRun(`DELETE FROM status_log WHERE seq = 1`),
+			`^(sign|auth)-1/[0-9A-F]{32}: the record says good \(version 1\), the status log nothing$`,
+		},
 		"status removed":    {sqlRun(`DELETE FROM certificate_status WHERE state = 'good'`), `^(sign|auth)-1/[0-9A-F]{32} has no status, the record says good \(version 1\)$`},
 		"checkpoint forged": {forgeCheckpoint, `^checkpoint in line 1: not signed with the audit key$`},
 	} {

@@ -10,16 +10,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,9 +24,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openjpki/jpki"
-	"github.com/openjpki/jpki/ca/audit"
-	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/verifier"
 )
 
@@ -171,12 +166,14 @@ func birthDate(b jpki.BirthDate) string {
 
 func ocspCommand() *cobra.Command {
 	var url string
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "ocsp CERTIFICATE", Short: "Ask the responder about a certificate: good, revoked or unknown",
 		Long: `Asks the OCSP responder, checks the answer's signature, responder, nonce and times, and prints the status.
 Exit code 0 means good; 3 anything else.`,
-		Example: `  jpki ocsp var/sandbox/sample/sign.crt`,
-		Args:    exactly("CERTIFICATE"),
+		Example: `  jpki ocsp var/sandbox/sample/sign.crt
+  jpki ocsp -json var/sandbox/sample/sign.crt | jq -r .status`,
+		Args: exactly("CERTIFICATE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			env, err := sandbox.Load(dirOf(c))
 			if err != nil {
@@ -197,12 +194,9 @@ Exit code 0 means good; 3 anything else.`,
 			if err != nil {
 				return err
 			}
-			out := c.OutOrStdout()
-			fmt.Fprintln(out, sandbox.Describe(a))
-			if a.Revoked {
-				fmt.Fprintf(out, "since  %s JST\n", a.RevokedAt.In(jpki.JST).Format(time.DateTime))
+			if err := printAnswer(c.OutOrStdout(), a, asJSON); err != nil {
+				return err
 			}
-			fmt.Fprintf(out, "as of  %s JST\n", a.ThisUpdate.In(jpki.JST).Format(time.DateTime))
 			if a.Revoked || a.Unknown {
 				return errNo
 			}
@@ -210,7 +204,35 @@ Exit code 0 means good; 3 anything else.`,
 		},
 	}
 	c.Flags().StringVar(&url, "url", "", "another responder than the sandbox's")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
 	return c
+}
+
+// printAnswer prints an OCSP answer for people or scripts.
+func printAnswer(out io.Writer, a ocsp.Answer, asJSON bool) error {
+	if !asJSON {
+		fmt.Fprintln(out, sandbox.Describe(a))
+		if a.Revoked {
+			fmt.Fprintf(out, "since  %s JST\n", a.RevokedAt.In(jpki.JST).Format(time.DateTime))
+		}
+		fmt.Fprintf(out, "as of  %s JST\n", a.ThisUpdate.In(jpki.JST).Format(time.DateTime))
+		return nil
+	}
+	answer := struct {
+		Serial     jpki.Serial `json:"serial"`
+		Status     string      `json:"status"` // good, revoked or unknown
+		Reason     string      `json:"reason,omitempty"`
+		RevokedAt  *time.Time  `json:"revoked_at,omitempty"`
+		ThisUpdate time.Time   `json:"this_update"`
+		NextUpdate time.Time   `json:"next_update"`
+	}{Serial: a.CertID.Serial, Status: "good", ThisUpdate: a.ThisUpdate, NextUpdate: a.NextUpdate}
+	switch {
+	case a.Unknown:
+		answer.Status = "unknown"
+	case a.Revoked:
+		answer.Status, answer.Reason, answer.RevokedAt = "revoked", a.Reason.String(), &a.RevokedAt
+	}
+	return json.NewEncoder(out).Encode(answer)
 }
 
 func crlCommand() *cobra.Command {
@@ -332,175 +354,4 @@ func printVerdict(c *cobra.Command, v sandbox.Verdict, asJSON bool) error {
 		return errNo
 	}
 	return nil
-}
-
-func auditCommand() *cobra.Command {
-	verify := &cobra.Command{
-		Use: "verify", Short: "Check that nothing in the audit record was removed, reordered or altered",
-		Long: `Reads the record from the database, checks each entry's link to the one before it, every signed checkpoint, and that each
-certificate's last recorded change is its present status. Works while the sandbox runs and when it does not.
-Exit code 0 means the record is whole; 3 that it is not.`,
-		Example: `  jpki audit verify
-  jpki audit verify -dir /tmp/b`,
-		Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error { return verifyAudit(c, dirOf(c)) },
-	}
-	return group(&cobra.Command{Use: "audit", Short: "The authority's audit record", Example: verify.Example}, verify)
-}
-
-func verifyAudit(c *cobra.Command, dir string) error {
-	db, err := store.Open(c.Context(), "sqlite:"+filepath.Join(dir, "authority", "ca.db"))
-	if err != nil {
-		return fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
-	}
-	defer func() { _ = db.Close() }()
-	out := c.OutOrStdout()
-	checkpoints, err := readCheckpoints(dir)
-	if err != nil {
-		return brokenRecord(out, err)
-	}
-	var r *record
-	var wrong []string
-	// While the authority works, a status can be newer than the record read before it. Read again, the record has caught up.
-	suspect := func(jpki.CertID) bool { return true }
-	for range 3 {
-		if r, err = readRecord(c.Context(), db, checkpoints); err != nil {
-			return brokenRecord(out, err)
-		}
-		differ, err := r.compare(c.Context(), db, suspect)
-		if err != nil {
-			return err
-		}
-		wrong = slices.Sorted(maps.Values(differ))
-		if len(differ) == 0 {
-			break
-		}
-		suspect = func(id jpki.CertID) bool { _, yes := differ[id]; return yes }
-	}
-	if n := len(checkpoints); n > 0 && checkpoints[n-1].Seq > r.head.Seq {
-		wrong = append(wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", r.head.Seq+1, checkpoints[n-1].Seq))
-	}
-	for _, w := range wrong {
-		fmt.Fprintln(out, w)
-	}
-	if len(wrong) > 0 {
-		return errNo
-	}
-	fmt.Fprintf(out, "whole: %d entries, %d signed checkpoints, %d certificates as recorded\nhead   %s\n", r.head.Seq, len(checkpoints), len(r.last), r.head.Hash)
-	return nil
-}
-
-// brokenRecord prints what is wrong with a record; any other error stays one.
-func brokenRecord(out io.Writer, err error) error {
-	broken, ok := errors.AsType[*audit.BrokenChainError](err)
-	if !ok && !errors.Is(err, errForged) {
-		return err
-	}
-	if ok {
-		err = broken
-	}
-	fmt.Fprintln(out, err)
-	return errNo
-}
-
-// A record is the audit record as it was read.
-type record struct {
-	head audit.Head
-	last map[jpki.CertID]recorded
-}
-
-// A recorded is the status that an entry says a certificate got.
-type recorded struct {
-	State   jpki.State `json:"state"`
-	Reason  string     `json:"reason"`
-	Cause   jpki.Cause `json:"cause"`
-	Version int64      `json:"version"`
-}
-
-func (r recorded) String() string {
-	return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s", r.State, r.Reason, r.Cause)), " ") + fmt.Sprintf(" (version %d)", r.Version)
-}
-
-func readRecord(ctx context.Context, db *store.Store, checkpoints []audit.Checkpoint) (*record, error) {
-	at := map[int64]audit.Hash{}
-	for _, cp := range checkpoints {
-		if hash, twice := at[cp.Seq]; twice && hash != cp.Hash {
-			return nil, &audit.BrokenChainError{Seq: cp.Seq, Reason: "two signed checkpoints saw different ones"}
-		}
-		at[cp.Seq] = cp.Hash
-	}
-	r := &record{last: map[jpki.CertID]recorded{}}
-	var err error
-	r.head, err = audit.Verify(db.AuditEntries(ctx), func(e audit.Entry) error {
-		if hash, ok := at[e.Seq]; ok && hash != e.Hash {
-			return &audit.BrokenChainError{Seq: e.Seq, Reason: "not what a signed checkpoint saw"}
-		}
-		switch e.Action {
-		case "issue", "suspend", "resume", "revoke", "issue.abandoned":
-			var ch recorded
-			id, err := jpki.ParseCertID(e.Subject)
-			if err != nil || json.Unmarshal([]byte(e.Detail), &ch) != nil {
-				return &audit.BrokenChainError{Seq: e.Seq, Reason: "no certificate's status in it"}
-			}
-			r.last[id] = ch
-		}
-		return nil
-	})
-	return r, err
-}
-
-// compare says which of the suspected certificates are not as recorded, and how.
-func (r *record) compare(ctx context.Context, db *store.Store, suspect func(jpki.CertID) bool) (map[jpki.CertID]string, error) {
-	differ := map[jpki.CertID]string{}
-	for id, want := range r.last {
-		if !suspect(id) {
-			continue
-		}
-		c, err := db.StatusOf(ctx, id)
-		if errors.Is(err, jpki.UnknownCertificate) {
-			differ[id] = fmt.Sprintf("%s has no status, the record says %s", id, want)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		got := recorded{State: c.Status.State, Cause: c.Status.Cause, Version: c.Status.Version}
-		if got.State != jpki.Good {
-			got.Reason = c.Status.Reason.String()
-		}
-		if got != want {
-			differ[id] = fmt.Sprintf("%s is %s, the record says %s", id, got, want)
-		}
-	}
-	return differ, nil
-}
-
-// errForged marks a checkpoint that the audit key did not sign.
-var errForged = errors.New("not signed with the audit key")
-
-// readCheckpoints reads the signed heads and checks their signatures.
-func readCheckpoints(dir string) ([]audit.Checkpoint, error) {
-	public, err := os.ReadFile(filepath.Join(dir, "public", "audit.pub"))
-	if err != nil {
-		return nil, err
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(public)))
-	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, errors.New("public/audit.pub is not an audit key")
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "authority", "checkpoints"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	// A process killed while it wrote leaves at most one line without its end.
-	lines := strings.Split(string(text), "\n")
-	var out []audit.Checkpoint
-	for i, line := range lines[:len(lines)-1] {
-		c, err := audit.ParseCheckpoint(line)
-		if err != nil || !c.Valid(key) {
-			return nil, fmt.Errorf("checkpoint in line %d: %w", i+1, errForged)
-		}
-		out = append(out, c)
-	}
-	return out, nil
 }

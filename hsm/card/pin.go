@@ -28,6 +28,12 @@ type WrongPINError struct {
 
 // Error tells the number of tries left.
 func (e *WrongPINError) Error() string {
+	switch e.Remaining {
+	case 0:
+		return "the PIN is wrong, and now locked"
+	case 1:
+		return "the PIN is wrong; 1 try remains"
+	}
 	return fmt.Sprintf("the PIN is wrong; %d tries remain", e.Remaining)
 }
 

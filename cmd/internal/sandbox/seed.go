@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -139,10 +141,12 @@ func addSeeds(tx *store.Tx, certs []store.Certificate, statusOnly bool) error {
 	} else if err != nil {
 		return err
 	}
-	for _, c := range certs {
+	changes := make([]jpki.StatusChange, len(certs))
+	for i, c := range certs {
+		changes[i] = jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status}
 		var err error
 		if statusOnly {
-			err = tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
+			err = tx.AddStatus(changes[i])
 		} else {
 			err = tx.AddCertificate(c)
 		}
@@ -150,5 +154,21 @@ func addSeeds(tx *store.Tx, certs []store.Certificate, statusOnly bool) error {
 			return err
 		}
 	}
-	return tx.Audit(now, system, "seed", fmt.Sprintf("%d certificates", len(certs)), map[string]any{"first": certs[0].ID, "status_only": statusOnly})
+	return tx.Audit(now, system, "seed", certs[0].ID.String(), SeedRecord{len(certs), SeedDigest(changes)})
+}
+
+// A SeedRecord is what the audit record says of one batch: how many certificates, and a digest of them in the status log's
+// order.
+type SeedRecord struct {
+	Count  int    `json:"count"`
+	SHA256 string `json:"sha256"`
+}
+
+// SeedDigest returns the SHA-256 of what a batch put into the status log, hexadecimal.
+func SeedDigest(changes []jpki.StatusChange) string {
+	h := sha256.New()
+	for _, c := range changes {
+		fmt.Fprintln(h, c.ID, c.Status.State, int(c.Status.Reason), c.Status.Cause, c.Partition, c.NotAfter.Unix())
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
