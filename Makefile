@@ -15,7 +15,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race fuzz golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race fuzz bench-ca golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -47,6 +47,11 @@ race: ## run all tests under the race detector (needs a C compiler)
 
 fuzz: ## run each fuzz target for FUZZTIME, one after the other
 	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)
+
+bench-ca: ## measure durable issuance against the bare signature, in one run on PostgreSQL (ARGS='-pairs 400')
+	@deploy/test/install.sh
+	@$(GO) build -tags $(GOTAGS) -o bin/benchca ./cmd/internal/benchca
+	@deploy/test/with-postgres.sh bin/benchca $(ARGS)
 
 golden: ## write the golden files anew; read the diff before committing it
 	@dirs=$$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -r -n1 dirname | sort -u || true); \

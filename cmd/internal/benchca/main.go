@@ -14,11 +14,9 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -30,6 +28,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
 )
 
 func main() {
@@ -134,6 +133,10 @@ func newBench(ctx context.Context, db *store.Store, key crypto.Signer, generatio
 // prepare registers holders and makes their requests.
 func (b *bench) prepare(ctx context.Context, pairs int) ([]ca.IssueRequest, error) {
 	b.round++
+	keys, err := sandbox.TrialKeys(ctx, 2*pairs, func(float64) {})
+	if err != nil {
+		return nil, err
+	}
 	out := make([]ca.IssueRequest, pairs)
 	for i := range out {
 		name := fmt.Sprintf("%s-%d-%d", b.prefix, b.round, i)
@@ -144,12 +147,8 @@ func (b *bench) prepare(ctx context.Context, pairs int) ([]ca.IssueRequest, erro
 			return nil, err
 		}
 		out[i] = ca.IssueRequest{IdempotencyKey: name, Holder: name, Token: name}
-		for _, k := range []jpki.Kind{jpki.CardSign, jpki.CardAuth} {
-			key, err := trialKey()
-			if err != nil {
-				return nil, err
-			}
-			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+		for j, k := range []jpki.Kind{jpki.CardSign, jpki.CardAuth} {
+			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, keys[2*i+j])
 			if err != nil {
 				return nil, err
 			}
@@ -201,30 +200,4 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// half is one prime that all trial keys share: making a key then takes one prime instead of two. Such keys protect nothing;
-// here they only have to be different.
-var half = sync.OnceValues(func() (*big.Int, error) { return rand.Prime(rand.Reader, 1024) })
-
-func trialKey() (*rsa.PrivateKey, error) {
-	p, err := half()
-	if err != nil {
-		return nil, err
-	}
-	for range 100 {
-		q, err := rand.Prime(rand.Reader, 1024)
-		if err != nil {
-			return nil, err
-		}
-		one := big.NewInt(1)
-		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
-		k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, D: new(big.Int).ModInverse(big.NewInt(65537), phi), Primes: []*big.Int{p, q}}
-		if k.D == nil || k.N.BitLen() != 2048 {
-			continue
-		}
-		k.Precompute()
-		return k, nil
-	}
-	return nil, errors.New("no trial key in 100 tries")
 }
