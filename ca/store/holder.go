@@ -103,6 +103,19 @@ func (tx *Tx) AddToken(t Token, now time.Time) error {
 	return nil
 }
 
+// SetParent makes a phone hang on another card signature certificate, whose end becomes its own.
+func (tx *Tx) SetParent(t Token) error {
+	n, err := tx.exec(`UPDATE token SET parent_issuer = $2, parent_serial = $3, valid_until = $4 WHERE id = $1 AND type = 'phone'`,
+		t.ID, t.Parent.Issuer.String(), t.Parent.Serial.Bytes(), micros(t.ValidUntil))
+	if err != nil {
+		return fmt.Errorf("change parent: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.UnknownToken, "no phone %s", t.ID)
+	}
+	return nil
+}
+
 func scanToken(row scanner) (t Token, err error) {
 	var until int64
 	var issuer sql.NullString
@@ -164,15 +177,18 @@ type ResidentEvent struct {
 	Holder      string
 	Type        jpki.EventType
 	EffectiveAt time.Time
-	AppliedAt   *time.Time
+	AppliedAt   *time.Time   // when it took effect, or was found to be unable to
+	Refused     jpki.Problem // why it could not take effect; empty if it did or still waits
 	BodyHash    string
 	Body        string // the event as JSON, with personal data; once applied, the outcome instead
 	Actor       string
 }
 
+const eventColumns = `SELECT id, holder, type, effective_at, applied_at, refused, body_hash, body, actor FROM resident_event `
+
 // ResidentEvent returns a received event, or false when its identifier is new.
 func (tx *Tx) ResidentEvent(id string) (ResidentEvent, bool, error) {
-	e, err := scanEvent(tx.q.QueryRowContext(tx.ctx, `SELECT id, holder, type, effective_at, applied_at, body_hash, body, actor FROM resident_event WHERE id = $1`, id))
+	e, err := scanEvent(tx.q.QueryRowContext(tx.ctx, eventColumns+`WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return e, false, nil
 	}
@@ -192,22 +208,43 @@ func (tx *Tx) AddResidentEvent(e ResidentEvent, now time.Time) error {
 	return nil
 }
 
-// EventApplied notes that an event has taken effect and puts the outcome, codes only, in the place of its content.
-func (tx *Tx) EventApplied(id, outcome string, now time.Time) error {
-	_, err := tx.exec(`UPDATE resident_event SET applied_at = $3, body = $2 WHERE id = $1 AND applied_at IS NULL`, id, outcome, micros(now))
-	return err
+// EventApplied notes that an event has taken effect, or for which problem it could not, and puts the outcome, codes only,
+// in the place of its content. One that waits no longer is a [jpki.Conflict].
+func (tx *Tx) EventApplied(id, outcome string, refused jpki.Problem, now time.Time) error {
+	n, err := tx.exec(`UPDATE resident_event SET applied_at = $4, body = $2, refused = $3 WHERE id = $1 AND applied_at IS NULL`,
+		id, outcome, sql.NullString{String: string(refused), Valid: refused != ""}, micros(now))
+	if err != nil {
+		return fmt.Errorf("end event: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the event was applied meanwhile")
+	}
+	return nil
 }
 
-// DueEvents returns waiting events that are effective by now, in the order in which they take effect.
-func (tx *Tx) DueEvents(now time.Time, limit int) ([]ResidentEvent, error) {
-	return queryAll(tx.ctx, tx.q, scanEvent, `SELECT id, holder, type, effective_at, applied_at, body_hash, body, actor FROM resident_event
-		WHERE applied_at IS NULL AND effective_at <= $1 ORDER BY effective_at, id LIMIT $2`, micros(now), limit)
+// DueEvents returns waiting events that are effective by now, in the order in which they take effect: those that come
+// behind a given one in that order, which may be the zero value.
+func (tx *Tx) DueEvents(now time.Time, behind ResidentEvent, limit int) ([]ResidentEvent, error) {
+	return queryAll(tx.ctx, tx.q, scanEvent, eventColumns+`WHERE applied_at IS NULL AND effective_at <= $1
+		AND (effective_at > $2 OR effective_at = $2 AND id > $3) ORDER BY effective_at, id LIMIT $4`, micros(now), micros(behind.EffectiveAt), behind.ID, limit)
+}
+
+// EventsSince returns the types of a holder's events that have taken effect and became effective after t.
+func (tx *Tx) EventsSince(holder string, t time.Time) ([]jpki.EventType, error) {
+	types, err := queryAll(tx.ctx, tx.q, scanString, `SELECT DISTINCT type FROM resident_event WHERE holder = $1 AND effective_at > $2
+		AND applied_at IS NOT NULL AND refused IS NULL ORDER BY type`, holder, micros(t))
+	var out []jpki.EventType
+	for _, s := range types {
+		out = append(out, jpki.EventType(s))
+	}
+	return out, err
 }
 
 func scanEvent(row scanner) (e ResidentEvent, err error) {
 	var effective int64
 	var applied sql.NullInt64
-	err = row.Scan(&e.ID, &e.Holder, &e.Type, &effective, &applied, &e.BodyHash, &e.Body, &e.Actor)
-	e.EffectiveAt, e.AppliedAt = fromMicros(effective), fromOptional(applied)
+	var refused sql.NullString
+	err = row.Scan(&e.ID, &e.Holder, &e.Type, &effective, &applied, &refused, &e.BodyHash, &e.Body, &e.Actor)
+	e.EffectiveAt, e.AppliedAt, e.Refused = fromMicros(effective), fromOptional(applied), jpki.Problem(refused.String)
 	return e, err
 }
