@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -280,6 +281,26 @@ func algorithmOf(key crypto.PublicKey) (algorithm, error) {
 		}
 	}
 	return algorithm{}, fmt.Errorf("no signature algorithm for a key of type %T", key)
+}
+
+// signInTime signs a TBSCertificate and returns the certificate, DER, or gives up when ctx ends: a signer knows no contexts
+// and may hang. What it still signs then is thrown away; the number is answered for.
+func (i *Issuer) signInTime(ctx context.Context, tbs []byte) ([]byte, error) {
+	type result struct {
+		cert *x509.Certificate
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { cert, err := i.sign(tbs); done <- result{cert, err} }()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.cert.Raw, nil
+	case <-ctx.Done():
+		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, ctx.Err()), "the signing key does not answer")
+	}
 }
 
 // sign signs a TBSCertificate and returns the certificate. What comes back from the signer is checked with a second
