@@ -95,7 +95,7 @@ type world struct {
 
 var signers = sync.OnceValue(func() []crypto.Signer {
 	var out []crypto.Signer
-	for range 4 { // two generations
+	for range 10 { // five generations
 		k, err := rsa.GenerateKey(rand.Reader, 2048)
 		if err != nil {
 			panic(err)
