@@ -37,7 +37,6 @@ type public struct {
 	responder *ocsp.Responder
 	keys      map[jpki.IssuerID]crypto.Signer // delegates'
 	certified time.Time                       // when the delegates were
-	latest    time.Time                       // the latest time at which CRLs were published
 }
 
 // kept is how long an expired certificate stays listed: two publication periods (RFC 5280 §3.3).
@@ -106,11 +105,10 @@ func (w *world) open() *public {
 // published checks that every CRL and every OCSP answer says of every certificate what the status log says last.
 func (w *world) published(log map[jpki.CertID]jpki.StatusChange) {
 	w.t.Helper()
-	if w.public != nil && w.now.Before(w.public.latest) {
-		return // a CRL of the future is out; until then the publisher rightly refuses to go back
+	if w.now.Before(w.latest()) {
+		return // what is said of the future is not published, nor is a CRL taken back
 	}
 	p := w.open()
-	p.latest = w.now
 	for _, i := range w.inForce() {
 		partitions := []string{""}
 		for _, m := range w.profile.Municipalities {
