@@ -98,10 +98,7 @@ func (s failingSigner) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]
 
 func newModel(w *world, seed uint64) *model {
 	m := &model{Rand: rand.New(rand.NewPCG(seed, 1)), w: w, law: newLaw(w.issuers[0].Certificate.NotAfter), holders: []string{"h1", "h2", "h3", "h4", "h5"}}
-	for i := range w.issuers {
-		w.issuers[i].Signer = failingSigner{w.issuers[i].Signer, &m.fails}
-	}
-	w.restart(w.issuers)
+	m.restart()
 	w.people = m.holders
 	// h1 is in the register since the world began; the others come in the course of time.
 	m.law.now = w.now
@@ -112,7 +109,20 @@ func newModel(w *world, seed uint64) *model {
 	m.births = []jpki.BirthDate{
 		jpki.NewBirthDate(1980, 2, 17), jpki.NewBirthDate(2012, 2, 29), jpki.NewBirthDate(2011, 4, 5), jpki.NewBirthDate(2008, 12, 31), jpki.NewBirthDate(1950, 1, 1), jpki.NewBirthDate(2024, 6, 30),
 	}
+	for i, h := range m.holders[1:4] {
+		a := complete(*attributes(m.births[i+1]))
+		m.alone(m.telling(jpki.Event{ID: m.name(), Holder: h, Type: jpki.Registered, EffectiveAt: w.now.UTC(), Municipality: "99202", Attributes: &a}))
+	}
 	return m
+}
+
+// restart is a new process.
+func (m *model) restart() {
+	issuers := slices.Clone(m.w.issuers)
+	for i := range issuers {
+		issuers[i].Signer = failingSigner{issuers[i].Signer, &m.fails}
+	}
+	m.w.restart(issuers)
 }
 
 // complete marks no character as substituted, as the authority does where nothing is said.
@@ -161,7 +171,7 @@ func (m *model) step() {
 	case n < 14:
 		m.turnClock()
 	case n < 18:
-		m.w.restart(m.w.issuers)
+		m.restart()
 		if n, err := m.w.a.Reconcile(context.Background(), 0); n != 0 || err != nil {
 			m.w.t.Errorf("%d issuances were left open (%v)", n, err)
 		}
@@ -181,6 +191,12 @@ func (m *model) step() {
 	for _, d := range m.differences(m.law) {
 		m.w.t.Error(d)
 	}
+	if n := len(m.w.generations)/len(jpki.CAs) + 1; n <= len(signers())/len(jpki.CAs) && m.w.now.AddDate(3, 0, 0).After(m.law.caEnd) {
+		m.w.generation(n, m.w.now)
+		m.restart()
+		m.law.caEnd = m.w.issuers[0].Certificate.NotAfter
+		m.note("generation %d", n)
+	}
 }
 
 func (m *model) note(format string, args ...any) {
@@ -189,10 +205,16 @@ func (m *model) note(format string, args ...any) {
 
 func (m *model) turnClock() {
 	to := m.w.now.Add(pick(m, time.Second, 7*time.Second, time.Hour, 10*time.Hour, 24*time.Hour, 10*24*time.Hour, 45*24*time.Hour, 89*24*time.Hour, 200*24*time.Hour, -time.Second, -time.Minute, -3*time.Hour))
-	if m.chance(10) && len(m.law.certs) > 0 { // to where something ends
-		to = pick(m, m.law.certs...).notAfter.Add(pick(m, -time.Second, 0, time.Second))
+	switch n := m.IntN(10); { // or to where something may be renewed, ends, or somebody is 15
+	case n < 3 && len(m.law.certs) > 0:
+		end := pick(m, m.law.certs...).notAfter
+		to = pick(m, end.Add(-time.Second), end, end.Add(time.Second), end.AddDate(0, -1, 0), end.AddDate(0, -2, 0), end.AddDate(0, -2, 0), midnight(end.AddDate(0, -3, 0)), midnight(end.AddDate(0, -3, 0)).Add(-time.Second))
+	case n < 4:
+		if year, month, dom := m.law.holders[pick(m, m.holders...)].attributes.BirthDate.Parts(); year > 2000 {
+			to = time.Date(year+15, time.Month(month), dom, 0, 0, pick(m, -1, 0), 0, jpki.JST)
+		}
 	}
-	if to.After(m.law.caEnd.AddDate(0, 3, 0)) || to.After(m.w.now.AddDate(3, 0, 0)) {
+	if to.After(m.law.caEnd.AddDate(0, 3, 0)) || to.After(m.w.now.AddDate(6, 0, 0)) {
 		return
 	}
 	if to.Before(m.w.now) { // a clock that goes back goes back a little, and what had ended does not live again
@@ -407,22 +429,27 @@ func (m *model) newAsk() act {
 	if m.chance(50) {
 		holder = "h1"
 	}
-	a := ask{by: m.counterOf(holder), holder: holder, renew: m.chance(25), token: fmt.Sprintf("card-%s-%d", holder, m.IntN(3)), kinds: pick(m, []jpki.Kind{jpki.CardSign, jpki.CardAuth}, []jpki.Kind{jpki.CardSign, jpki.CardAuth}, []jpki.Kind{jpki.CardSign}, []jpki.Kind{jpki.CardAuth}, []jpki.Kind{jpki.CardAuth, jpki.CardSign})}
+	a := ask{by: m.counterOf(holder), holder: holder, renew: m.chance(8), token: fmt.Sprintf("card-%s-%d", holder, m.IntN(3)), kinds: pick(m, []jpki.Kind{jpki.CardSign, jpki.CardAuth}, []jpki.Kind{jpki.CardSign, jpki.CardAuth}, []jpki.Kind{jpki.CardSign}, []jpki.Kind{jpki.CardAuth}, []jpki.Kind{jpki.CardAuth, jpki.CardSign})}
 	if m.chance(35) {
 		a.token, a.kinds = fmt.Sprintf("phone-%s-%d", holder, m.IntN(2)), pick(m, phone, phone, []jpki.Kind{jpki.PhoneSign}, []jpki.Kind{jpki.PhoneAuth})
-		for _, c := range m.law.certs { // the newest card signature certificate, sometimes another certificate, sometimes none
-			if c.holder == holder && c.kind == jpki.CardSign || m.chance(3) {
-				a.parent = &c.id
-			}
-		}
 	}
 	if m.chance(3) {
 		a.token = pick(m, "card-h1-0", "phone-h1-0", "card-h2-0")
 	}
-	if live := slices.DeleteFunc(slices.Clone(m.law.certs), func(c lawCert) bool { return c.holder != holder || !m.law.live(c) }); a.renew && len(live) > 0 {
-		c := pick(m, live...)
-		if a.token = c.token; (c.kind.Token() == jpki.Phone) != (a.kinds[0].Token() == jpki.Phone) {
+	if old := slices.DeleteFunc(slices.Clone(m.law.certs), func(c lawCert) bool { return c.holder != holder || !m.law.live(c) || !inWindow(c.notAfter, m.w.now) }); len(old) > 0 && m.chance(70) {
+		c := pick(m, old...)
+		a.renew, a.token = true, c.token
+		if c.kind.Token() != a.kinds[0].Token() {
 			a.kinds = []jpki.Kind{c.kind}
+		}
+	}
+	if asking := slices.DeleteFunc(slices.Clone(m.law.certs), func(c lawCert) bool { return c.kind != jpki.CardSign || c.state != jpki.Good || !m.law.live(c) }); !a.renew && a.kinds[0].Token() == jpki.Phone && len(asking) > 0 && m.chance(70) {
+		a.holder = pick(m, asking...).holder
+		holder, a.token, a.by = a.holder, fmt.Sprintf("phone-%s-%d", a.holder, m.IntN(2)), m.counterOf(a.holder)
+	}
+	for _, c := range m.law.certs { // the newest card signature certificate, sometimes another certificate, sometimes none
+		if a.kinds[0].Token() == jpki.Phone && (c.holder == holder && c.kind == jpki.CardSign || m.chance(1)) {
+			a.parent = &c.id
 		}
 	}
 	key := m.newKey()
@@ -543,6 +570,10 @@ func (m *model) newOrder() act {
 		c := pick(m, live...)
 		holder, o.token = c.holder, c.token
 	}
+	if held := slices.DeleteFunc(slices.Clone(m.law.certs), func(c lawCert) bool { return c.state != jpki.Suspended || !m.law.live(c) || c.kind != jpki.PhoneAuth }); len(held) > 0 && o.do == "resume" {
+		c := pick(m, held...)
+		holder, o.token = c.holder, c.token
+	}
 	if m.chance(35) && len(m.law.certs) > 0 {
 		c := pick(m, m.law.certs...)
 		holder, o.token, o.cert = c.holder, "", &c.id
@@ -627,9 +658,12 @@ func (m *model) newDelivery() act {
 
 func (m *model) newEvent() act {
 	e := jpki.Event{ID: m.name(), Holder: pick(m, m.holders...), EffectiveAt: m.w.now.Truncate(time.Second).UTC()}
-	e.Type = pick(m, jpki.AddressChanged, jpki.AddressChanged, jpki.NameChanged, jpki.BirthDateAmended, jpki.SexAmended, jpki.AddressRenamed, jpki.GuardianshipBegan, jpki.GuardianshipEnded, jpki.GuardianshipEnded, jpki.StayExtended, jpki.Departure, jpki.Registered)
-	if m.chance(2) {
+	e.Type = pick(m, jpki.AddressChanged, jpki.AddressChanged, jpki.AddressChanged, jpki.AddressChanged, jpki.NameChanged, jpki.NameChanged, jpki.BirthDateAmended, jpki.SexAmended, jpki.AddressRenamed, jpki.AddressRenamed, jpki.GuardianshipBegan, jpki.StayExtended, jpki.StayExtended, jpki.Departure, jpki.Registered)
+	if m.chance(1) {
 		e.Type = jpki.Death
+	}
+	if m.law.holders[e.Holder].ward && m.chance(60) {
+		e.Type = jpki.GuardianshipEnded
 	}
 	if h, known := m.law.holders[e.Holder]; (!known || h.ended == jpki.Departure) && m.chance(80) {
 		e.Type = jpki.Registered
@@ -659,6 +693,10 @@ func (m *model) newEvent() act {
 		}
 	}
 	m.told = append(m.told, e)
+	return m.telling(e)
+}
+
+func (m *model) telling(e jpki.Event) act {
 	return act{
 		what: fmt.Sprintf("event %s: %s of %s effective %s, place %s, stay until %v", e.ID, e.Type, e.Holder, e.EffectiveAt.In(jpki.JST).Format(time.DateTime), e.Municipality, e.StayUntil),
 		give: func(ctx context.Context) result {
