@@ -82,7 +82,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 				if h := w.holder("h1"); h.Attributes.Name != c.name || h.Attributes.Address != c.address {
 					w.t.Errorf("the register says %q %q, want %q %q", h.Attributes.Name, h.Attributes.Address, c.name, c.address)
 				}
-				w.consistent()
+				w.check()
 			})
 		})
 	}
@@ -175,7 +175,7 @@ func TestManyEventsAtOnce(t *testing.T) {
 				w.t.Fatal(r.Err)
 			}
 		}
-		w.consistent()
+		w.check()
 	})
 }
 
