@@ -29,7 +29,7 @@ type lawHolder struct {
 	ward       bool
 	stay       *time.Time
 	ended      jpki.EventType
-	// When what was last written became effective, by subject; "any" for whatever.
+	// As of when the last was told, by subject.
 	since map[string]time.Time
 }
 
@@ -424,95 +424,128 @@ func (m *law) event(e jpki.Event) (verdict, bool, []jpki.CertID) {
 		body += e.Attributes.Name + e.Attributes.Address + string(e.Attributes.BirthDate) + string(e.Attributes.Sex)
 	}
 	if known, found := m.events[e.ID]; found {
-		if known.body != body || known.state == "refused" {
+		switch {
+		case known.body != body || known.state == "refused":
 			return verdict{jpki.EventConflict: true}, false, nil
+		case known.state == "applied":
+			return nil, true, known.changed
 		}
-		return nil, known.state == "applied", known.changed
 	}
+	told := lawEvent{Event: e, body: body, state: "waiting"}
 	if e.EffectiveAt.After(m.now) {
-		m.events[e.ID] = lawEvent{Event: e, body: body, state: "waiting"}
+		m.events[e.ID] = told
 		return nil, false, nil
 	}
+	_, waited := m.events[e.ID]
 	v, changed := m.effect(e)
-	if len(v) == 0 {
-		m.events[e.ID] = lawEvent{Event: e, body: body, state: "applied", changed: changed}
+	switch {
+	case len(v) == 0:
+		told.state, told.changed = "applied", changed
+		m.events[e.ID] = told
+	case waited && v[jpki.EventConflict]:
+		told.state = "refused"
+		m.events[e.ID] = told
 	}
 	return v, true, changed
 }
 
+// effect follows docs/decisions/0014: each subject has its own time.
 func (m *law) effect(e jpki.Event) (verdict, []jpki.CertID) {
 	h, found := m.holders[e.Holder]
+	at, a, enters := e.EffectiveAt, e.Attributes, e.Type == jpki.Registered
 	switch {
-	case !found && e.Type != jpki.Registered:
+	case !found && !enters:
 		return verdict{jpki.UnknownHolder: true}, nil
-	case e.Type == jpki.Registered && found && h.ended != jpki.Departure, e.Type != jpki.Registered && h.ended != "":
+	case h.ended != "" && at.Before(h.since["presence"]):
+		return nil, nil
+	case enters && found && h.ended != jpki.Departure, !enters && h.ended != "":
 		return verdict{jpki.EventConflict: true}, nil
 	}
-	if h.since = maps.Clone(h.since); h.since == nil {
+	before := h.since
+	if h.since = maps.Clone(before); h.since == nil {
 		h.since = map[string]time.Time{}
 	}
 	// about reports whether the event has the last word on a subject, and notes that it spoke.
 	about := func(subject string) bool {
-		last := !e.EffectiveAt.Before(h.since[subject])
+		last := !at.Before(before[subject])
 		if last {
-			h.since[subject] = e.EffectiveAt
+			h.since[subject] = at
 		}
 		return last
 	}
-	whole := about("any")
-	a := e.Attributes
-	if a != nil && whole {
-		h.attributes = *a
-	}
-	one := e.Type == jpki.Registered
-	if (one || e.Type == jpki.NameChanged) && about("name") {
-		h.attributes.Name, h.attributes.NameSubstitutes = a.Name, a.NameSubstitutes
-	}
-	if (one || e.Type == jpki.BirthDateAmended) && about("birth") {
-		h.attributes.BirthDate = a.BirthDate
-	}
-	if (one || e.Type == jpki.SexAmended) && about("sex") {
-		h.attributes.Sex = a.Sex
-	}
-	if (one || e.Type == jpki.AddressChanged || e.Type == jpki.AddressRenamed) && about("address") {
-		h.attributes.Address, h.attributes.AddressSubstitutes, h.place = a.Address, a.AddressSubstitutes, e.Municipality
-	}
-	if (one || e.Type == jpki.StayExtended) && about("stay") {
-		h.stay = e.StayUntil
-	}
-	if (e.Type == jpki.GuardianshipBegan || e.Type == jpki.GuardianshipEnded) && about("ward") {
-		h.ward = e.Type == jpki.GuardianshipBegan
-	}
-	if one || e.Type == jpki.Departure || e.Type == jpki.Death {
-		if last := about("presence"); last || e.Type == jpki.Death {
-			h.ended = map[bool]jpki.EventType{true: "", false: e.Type}[one]
+	var causes []jpki.Cause // the first is the one that counts
+	all := false
+	switch e.Type {
+	case jpki.Registered:
+		for _, subject := range []string{"name", "birth", "sex", "address", "move", "stay"} {
+			h.since[subject] = at
+		}
+		if h.ended != "" {
+			h.since["presence"] = at
+		}
+		h.attributes, h.place, h.stay, h.ended = *a, e.Municipality, e.StayUntil, ""
+	case jpki.Departure:
+		if all = about("presence"); all {
+			h.ended, causes = e.Type, []jpki.Cause{jpki.LeftRegister}
+		}
+	case jpki.Death:
+		h.since["presence"] = at
+		all, h.ended, causes = true, e.Type, []jpki.Cause{jpki.Died}
+	case jpki.StayExtended:
+		if about("stay") {
+			h.stay = e.StayUntil
+		}
+	case jpki.GuardianshipBegan:
+		if about("ward") {
+			h.ward = true
+		}
+		if about("beginning") { // even if its end is known already
+			causes = append(causes, jpki.Guardianship)
+		}
+	case jpki.GuardianshipEnded:
+		if about("ward") {
+			h.ward = false
+		}
+	default: // of the attributes, of which all are told and one is meant
+		if where := e.Type == jpki.AddressChanged || e.Type == jpki.AddressRenamed; where {
+			other := h.attributes.Address != a.Address || h.place != e.Municipality
+			last := about("address")
+			if last {
+				h.attributes.Address, h.attributes.AddressSubstitutes, h.place = a.Address, a.AddressSubstitutes, e.Municipality
+			}
+			// A move ends certificates even if the place has another name by now, but not if there was a later move.
+			if e.Type == jpki.AddressChanged && (other || !last) && about("move") {
+				causes = append(causes, jpki.Moved)
+			}
+		}
+		// changes reports whether an attribute becomes another: what is meant counts from its time on, the others behind it.
+		changes := func(subject string, meant jpki.EventType, other bool) bool {
+			if e.Type == meant {
+				return about(subject) && other
+			}
+			return other && at.After(before[subject]) && about(subject)
+		}
+		if changes("name", jpki.NameChanged, h.attributes.Name != a.Name) {
+			h.attributes.Name, h.attributes.NameSubstitutes = a.Name, a.NameSubstitutes
+			causes = append(causes, jpki.Renamed)
+		}
+		if changes("birth", jpki.BirthDateAmended, h.attributes.BirthDate != a.BirthDate) {
+			h.attributes.BirthDate = a.BirthDate
+			causes = append(causes, jpki.BirthDateChanged)
+		}
+		if changes("sex", jpki.SexAmended, h.attributes.Sex != a.Sex) {
+			h.attributes.Sex = a.Sex
+			causes = append(causes, jpki.SexChanged)
 		}
 	}
 	m.holders[e.Holder] = h
-	var cause jpki.Cause
-	all := false
-	switch e.Type {
-	case jpki.AddressChanged:
-		cause = jpki.Moved
-	case jpki.NameChanged:
-		cause = jpki.Renamed
-	case jpki.BirthDateAmended:
-		cause = jpki.BirthDateChanged
-	case jpki.SexAmended:
-		cause = jpki.SexChanged
-	case jpki.GuardianshipBegan:
-		cause = jpki.Guardianship
-	case jpki.Death:
-		cause, all = jpki.Died, true
-	case jpki.Departure:
-		cause, all = jpki.LeftRegister, true
-	default:
+	if len(causes) == 0 {
 		return nil, nil
 	}
 	var changed []jpki.CertID
 	for i, c := range m.certs {
 		if c.holder == e.Holder && m.live(m.certs[i]) && (all || c.kind == jpki.CardSign || c.kind == jpki.PhoneSign) {
-			changed = append(changed, m.revoke(i, cause)...)
+			changed = append(changed, m.revoke(i, causes[0])...)
 		}
 	}
 	return nil, changed

@@ -25,8 +25,8 @@ func end(y int, m time.Month, d int) time.Time {
 type life struct {
 	w      *world
 	holder string
-	born   jpki.BirthDate
-	place  jpki.Actor // the counter of the municipality they live in
+	is     jpki.Attributes // by the register
+	place  jpki.Actor      // the counter of the municipality they live in
 	certs  map[jpki.Kind]ca.Issued
 	steps  []step
 }
@@ -39,7 +39,7 @@ type step struct {
 }
 
 func (w *world) life(holder string, year int, month time.Month, dom int) *life {
-	return &life{w: w, holder: holder, born: jpki.NewBirthDate(year, month, dom), place: counter, certs: map[jpki.Kind]ca.Issued{}}
+	return &life{w: w, holder: holder, is: *attributes(jpki.NewBirthDate(year, month, dom)), place: counter, certs: map[jpki.Kind]ca.Issued{}}
 }
 
 // at adds a step.
@@ -49,7 +49,7 @@ func (l *life) at(t time.Time, what string, do func()) {
 
 // registers enters the person into the register; stay is the end of a foreign resident's, or zero.
 func (l *life) registers(stay time.Time) {
-	e := jpki.Event{Holder: l.holder, Type: jpki.Registered, Municipality: l.place.Municipality, Attributes: attributes(l.born)}
+	e := jpki.Event{Holder: l.holder, Type: jpki.Registered, Municipality: l.place.Municipality, Attributes: l.becomes(func(*jpki.Attributes) {})}
 	if !stay.IsZero() {
 		e.StayUntil = &stay
 	}
@@ -94,7 +94,14 @@ func set(kinds []jpki.Kind) map[jpki.Kind]bool {
 func (l *life) moves(to jpki.Actor, ended ...jpki.Kind) {
 	l.w.t.Helper()
 	l.place = to
-	l.reports(jpki.Event{Type: jpki.AddressChanged, Municipality: to.Municipality, Attributes: attributes(l.born)}, ended...)
+	l.reports(jpki.Event{Type: jpki.AddressChanged, Municipality: to.Municipality, Attributes: l.becomes(func(a *jpki.Attributes) { a.Address = "砂箱県" + l.w.name() + "番" })}, ended...)
+}
+
+// becomes changes the attributes, from now on.
+func (l *life) becomes(change func(*jpki.Attributes)) *jpki.Attributes {
+	change(&l.is)
+	a := l.is
+	return &a
 }
 
 func (l *life) asks(do func(context.Context, jpki.Actor, ca.IssueRequest) ([]ca.Issued, error), token string, kinds []jpki.Kind) ([]ca.Issued, error) {
@@ -234,7 +241,7 @@ func lifeOfAnAdult(w *world) *life {
 		l.gets(a.a.Issue, "phone-a1", end(2031, 2, 17), jpki.PhoneSign)
 	})
 	l.at(day(2028, 6, 1), "marries", func() {
-		l.reports(jpki.Event{Type: jpki.NameChanged, Attributes: attributes(l.born)}, jpki.CardSign, jpki.PhoneSign)
+		l.reports(jpki.Event{Type: jpki.NameChanged, Attributes: l.becomes(func(a *jpki.Attributes) { a.Name = "箱庭　花子" })}, jpki.CardSign, jpki.PhoneSign)
 		l.gets(a.a.Issue, "card-a1", end(2031, 2, 17), jpki.CardSign)
 	})
 	l.at(time.Date(2028, 8, 1, 3, 0, 0, 0, jpki.JST), "loses the card at three in the morning", func() {
@@ -276,7 +283,7 @@ func lifeOfAnAdult(w *world) *life {
 	l.at(day(2039, 1, 1), "moves to where a place is renamed", func() {
 		l.moves(yama, jpki.CardSign)
 		l.gets(a.a.Issue, "card-a3", end(2043, 2, 17), jpki.CardSign)
-		l.reports(jpki.Event{Type: jpki.AddressRenamed, Municipality: "99303", Attributes: attributes(l.born)})
+		l.reports(jpki.Event{Type: jpki.AddressRenamed, Municipality: "99303", Attributes: l.becomes(func(a *jpki.Attributes) { a.Address = "砂箱県新町1番" })})
 	})
 	l.at(day(2040, 1, 1), "comes under guardianship", func() {
 		l.reports(jpki.Event{Type: jpki.GuardianshipBegan}, jpki.CardSign)

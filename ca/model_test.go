@@ -103,7 +103,7 @@ func newModel(w *world, seed uint64) *model {
 	// h1 is in the register since the world began; the others come in the course of time.
 	m.law.now = w.now
 	m.law.holders["h1"] = lawHolder{attributes: complete(*attributes(jpki.NewBirthDate(1980, 2, 17))), place: "99101", since: map[string]time.Time{}}
-	for _, s := range []string{"any", "name", "birth", "sex", "address", "stay", "presence"} {
+	for _, s := range []string{"name", "birth", "sex", "address", "move", "stay"} {
 		m.law.holders["h1"].since[s] = w.now
 	}
 	m.births = []jpki.BirthDate{
