@@ -34,7 +34,7 @@ type Since struct {
 	Guardianship time.Time `json:"guardianship,omitzero"`
 	Guarded      time.Time `json:"guarded,omitzero"` // only when it began
 	Stay         time.Time `json:"stay,omitzero"`
-	Ended        time.Time `json:"ended,omitzero"`
+	Ended        time.Time `json:"ended,omitzero"` // or returned
 }
 
 const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since, version FROM holder `
