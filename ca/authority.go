@@ -4,7 +4,8 @@
 // tables: transitions (lifecycle.go), causes and what register events do (rules.go), validity (validity.go) and the
 // contents of certificates (a [Profile], held by the lints of lint.go). It knows no HTTP, no cache and no responder: consequences follow the status log.
 // It follows RFC 5280 and the Act on JPKI as docs/glossary.md cites it. An Authority is safe for concurrent use, also by
-// several processes on one database; a command that returned an error has changed nothing.
+// several processes on one database. A command that returned an error has changed nothing, unless the error is
+// [jpki.Unavailable]: then it may have, and the same request under the same key finds out.
 // Start at New, then read issue.go from top to bottom.
 package ca
 
@@ -48,6 +49,7 @@ type Config struct {
 
 	StationCAs  *x509.CertPool // who certifies stations; nil admits none
 	HoldRelease []jpki.Kind    // kinds whose suspension may end well; default: phone authentication certificates only
+	SigningTime time.Duration  // bounds an issuance from its first signature to its record, whatever the caller's patience; 0 means 30 s
 }
 
 // An Authority is the certification authority. See the package comment.
@@ -61,8 +63,9 @@ type Authority struct {
 	stationCAs  *x509.CertPool
 	transitions []transition
 
-	activating sync.Mutex              // one at a time
-	issuing    atomic.Pointer[issuers] // swapped whole
+	activating  sync.Mutex              // one at a time
+	issuing     atomic.Pointer[issuers] // swapped whole
+	signingTime time.Duration
 }
 
 // issuers are the generations that issue at one moment, one for each CA. It is never changed.
@@ -75,7 +78,13 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, signingTime: c.SigningTime}
+	if a.signingTime < 0 {
+		return nil, errors.New("ca: Config.SigningTime is negative")
+	}
+	if a.signingTime == 0 {
+		a.signingTime = 30 * time.Second
+	}
 	if a.stationCAs == nil {
 		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
 	}
@@ -158,6 +167,7 @@ func once[T any](ctx context.Context, a *Authority, by jpki.Actor, key, action s
 	}
 	now := a.now()
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		result = *new(T)
 		stored, done, err := tx.BeginOnce(by.String(), key, hash, now)
 		if err != nil {
 			return err

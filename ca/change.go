@@ -59,12 +59,15 @@ func (a *Authority) change(ctx context.Context, by jpki.Actor, do command, req C
 			return nil, err
 		}
 		for _, c := range certs {
-			if req.Cause == jpki.Discarded && c.DeliveredAt != nil {
+			if req.Cause == jpki.Discarded && c.DeliveredAt != nil && c.Live(now) {
 				return nil, jpki.Errorf(jpki.ForbiddenChange, "%s was delivered", c.ID)
 			}
 		}
 		// 3.
 		if req.Certificate != nil {
+			if now.After(certs[0].NotAfter) {
+				return nil, jpki.Errorf(jpki.ForbiddenChange, "%s has expired", certs[0].ID)
+			}
 			return a.apply(tx, by, certs[0], do, req.Cause, now)
 		}
 		return a.applyAll(tx, by, certs, do, req.Cause, now)

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -70,6 +71,26 @@ func (i *Issuer) sign(d *draft) (*x509.Certificate, error) {
 		return nil, errors.New("the signer returned a wrong signature")
 	}
 	return cert, nil
+}
+
+// signInTime signs a draft and returns the certificate, DER, or gives up when ctx ends: a signer knows no contexts and may
+// hang. What it still signs then is thrown away; the number is answered for.
+func (i *Issuer) signInTime(ctx context.Context, d *draft) ([]byte, error) {
+	type result struct {
+		cert *x509.Certificate
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { cert, err := i.sign(d); done <- result{cert, err} }()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.cert.Raw, nil
+	case <-ctx.Done():
+		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, ctx.Err()), "the signing key does not answer")
+	}
 }
 
 // assemble puts a TBSCertificate, the algorithm and a signature together.

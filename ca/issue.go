@@ -43,9 +43,6 @@ type Issued struct {
 	Replaces    *jpki.CertID
 }
 
-// signingTime bounds what happens between the two transactions, whatever the caller's patience.
-const signingTime = 30 * time.Second
-
 // Issue certifies keys of a token that has no certificate of that kind in force. A new card takes the place of the
 // holder's former card, a new phone that of the former phone: their certificates end with [jpki.TokenReplaced].
 //
@@ -116,22 +113,34 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 		return nil
 	})
 	if err != nil {
+		if plan != nil && (errors.Is(err, jpki.Unavailable) || ctx.Err() != nil) { // the commit may have taken place
+			a.giveUp(ctx, plan.intents)
+		}
 		return nil, err
 	}
 	if plan == nil {
 		return a.issued(ctx, repeated)
 	}
 	// From here on the caller hanging up must not leave half an issuance.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signingTime)
+	signing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.signingTime)
 	defer cancel()
-	issued, err := a.signAndRecord(ctx, by, req, plan, keys, renew, now)
+	issued, err := a.signAndRecord(signing, by, req, plan, keys, renew, now)
 	if err != nil {
-		if e := a.abandon(ctx, plan.intents, now); e != nil && !errors.Is(e, jpki.Conflict) {
-			a.log.ErrorContext(ctx, "issuance left open", slog.Any("error", e), slog.String("request_id", jpki.RequestID(ctx)))
-		}
+		a.giveUp(ctx, plan.intents)
 		return nil, err
 	}
 	return issued, nil
+}
+
+// giveUp ends an issuance that came to nothing. Where that fails, Reconcile does it later. A conflict is no failure: the
+// issuance was ended by somebody else, or nothing of it was recorded, or all was and only the answer got lost.
+func (a *Authority) giveUp(ctx context.Context, intents []store.Intent) {
+	const patience = 10 * time.Second // not the time for signing, which may be what has run out
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := a.abandon(ctx, intents, a.now()); err != nil && !errors.Is(err, jpki.Conflict) {
+		a.log.ErrorContext(ctx, "issuance left open", slog.Any("error", err), slog.String("request_id", jpki.RequestID(ctx)))
+	}
 }
 
 // signAndRecord does steps 3 to 5.
@@ -156,14 +165,15 @@ func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueR
 			return nil, err
 		}
 		// 4.
-		cert, err := plan.issuers[c.Kind.CA()].sign(draft)
-		if err != nil {
+		if c.DER, err = plan.issuers[c.Kind.CA()].signInTime(ctx, draft); err != nil {
 			return nil, err
 		}
-		c.DER = cert.Raw
 	}
 	// 5.
 	err := a.store.Update(ctx, func(tx *store.Tx) error {
+		if later := a.now().UTC(); later.After(now) {
+			now = later
+		}
 		again, err := a.plan(tx, plan.issuers, by, req, keys, renew, now)
 		if err != nil {
 			return err
@@ -176,12 +186,22 @@ func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueR
 				return err
 			}
 		}
+		if again.token.Type == jpki.Phone {
+			if err := tx.SetParent(again.token); err != nil {
+				return err
+			}
+		}
 		ids := make([]jpki.CertID, len(plan.certificates))
-		for i, c := range plan.certificates {
+		for i := range plan.certificates {
+			c := &plan.certificates[i]
+			if again.certificates[i].NotAfter.Before(c.NotAfter) {
+				return jpki.Errorf(jpki.Conflict, "what bounds the %s certificate's validity changed while it was made", c.Kind)
+			}
+			c.Replaces = again.certificates[i].Replaces // another certificate may have come between
 			if err := tx.EndIntent(c.ID, true, now); err != nil {
 				return err
 			}
-			if err := tx.AddCertificate(c); err != nil {
+			if err := tx.AddCertificate(*c); err != nil {
 				return err
 			}
 			c.Status.Version = 1
@@ -278,7 +298,8 @@ func (a *Authority) planSize(p *issuePlan, keys []publicKey) error {
 	return nil
 }
 
-// planToken finds the token, or what is to be recorded of a new one.
+// planToken finds the token, or what is to be recorded of a new one. A phone's certificates are asked for with the card's
+// signature certificate every time, and hang on the one that asked last.
 func (a *Authority) planToken(tx *store.Tx, p *issuePlan, req IssueRequest, renew bool, now time.Time) (err error) {
 	p.token, err = tx.Token(req.Token)
 	switch {
@@ -286,13 +307,12 @@ func (a *Authority) planToken(tx *store.Tx, p *issuePlan, req IssueRequest, rene
 		return jpki.Errorf(jpki.Forbidden, "the token is another holder's")
 	case err == nil && p.token.Type != req.TokenType:
 		return jpki.Errorf(jpki.Malformed, "the token is a %s", p.token.Type)
-	case err == nil:
-		return nil
-	case !errors.Is(err, jpki.UnknownToken) || renew:
+	case err != nil && (renew || !errors.Is(err, jpki.UnknownToken)):
 		return err
+	case err != nil:
+		p.newToken = true
+		p.token = store.Token{ID: req.Token, Type: req.TokenType, Holder: p.holder.ID, ValidUntil: a.profile.Validity.cardEnd(p.holder.Attributes.BirthDate, now)}
 	}
-	p.newToken = true
-	p.token = store.Token{ID: req.Token, Type: req.TokenType, Holder: p.holder.ID, ValidUntil: a.profile.Validity.cardEnd(p.holder.Attributes.BirthDate, now)}
 	if req.TokenType == jpki.Card {
 		return nil
 	}
@@ -450,7 +470,7 @@ func handOut(c store.Certificate, issuer []byte) Issued {
 	return Issued{ID: c.ID, Kind: c.Kind, Certificate: c.DER, Issuer: issuer, NotAfter: c.NotAfter, Replaces: c.Replaces}
 }
 
-// issued reads back certificates that an earlier, equal request obtained.
+// issued reads back certificates that an earlier, equal request obtained; perhaps from an earlier generation.
 func (a *Authority) issued(ctx context.Context, ids []jpki.CertID) ([]Issued, error) {
 	out := make([]Issued, 0, len(ids))
 	err := a.store.View(ctx, func(tx *store.Tx) error {

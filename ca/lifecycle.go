@@ -67,6 +67,9 @@ func (a *Authority) apply(tx *store.Tx, by jpki.Actor, c store.Certificate, do c
 		return nil, err
 	}
 	next := jpki.Status{State: t.to, Cause: cause, Since: now.UTC().Truncate(time.Second), Version: c.Status.Version + 1}
+	if next.Since.Before(c.Status.Since) { // the clock went back; the order of events did not
+		next.Since = c.Status.Since
+	}
 	if t.to != jpki.Good {
 		reason, ok := cause.Reason()
 		if !ok || (reason == jpki.CertificateHold) != (t.to == jpki.Suspended) {

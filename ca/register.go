@@ -52,10 +52,19 @@ func take(h *store.Holder, e jpki.Event) (follow []jpki.EventType) {
 	}
 	switch e.Type {
 	case jpki.Registered:
-		h.Attributes, h.Municipality, h.Ended, h.StayUntil = *e.Attributes, e.Municipality, "", e.StayUntil
-		h.Since = store.Since{Name: at, Sex: at, BirthDate: at, Address: at, Moved: at, Stay: at, Guardianship: s.Guardianship, Guarded: s.Guarded}
+		since := store.Since{Name: at, Sex: at, BirthDate: at, Address: at, Moved: at, Stay: at, Guardianship: s.Guardianship, Guarded: s.Guarded}
+		if h.Ended != "" { // a return: departures before it are over
+			since.Ended = at
+		}
+		h.Attributes, h.Municipality, h.Ended, h.StayUntil, h.Since = *e.Attributes, e.Municipality, "", e.StayUntil, since
 		return nil
-	case jpki.Death, jpki.Departure:
+	case jpki.Departure:
+		if !told(&s.Ended) {
+			return nil
+		}
+		h.Ended = e.Type
+		return []jpki.EventType{e.Type}
+	case jpki.Death: // from which nobody returns
 		h.Ended, s.Ended = e.Type, at
 		return []jpki.EventType{e.Type}
 	case jpki.GuardianshipBegan:

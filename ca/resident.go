@@ -19,6 +19,9 @@ import (
 type EventOutcome struct {
 	Applied bool      `json:"applied"` // false: it is recorded and waits for its time
 	Changed []Changed `json:"changed"` // certificates that it ended
+
+	// Refused is why an event that had waited could not take effect when its time came; it never will.
+	Refused jpki.Problem `json:"refused,omitempty"`
 }
 
 // changesAttributes and needsPlace say what an event must bring with it.
@@ -151,6 +154,9 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 			if err := json.Unmarshal([]byte(record.Body), &e.result.EventOutcome); err != nil {
 				return fmt.Errorf("read outcome: %w", err)
 			}
+			if why := e.result.Refused; why != "" {
+				e.result.Err = jpki.Errorf(why, "event %s could not take effect when its time came", e.ID)
+			}
 			continue
 		case found && waits:
 			continue
@@ -168,6 +174,11 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 		late, err := admit(h, entered, e.Event)
 		if err != nil {
 			e.result.Err = err
+			if found && errors.Is(err, jpki.EventConflict) {
+				if err := closeEvent(tx, e, now); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		before := h
@@ -199,8 +210,9 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 	return tx.AddResidentEvents(records, now)
 }
 
-// ApplyDue lets waiting events take effect whose time has come and returns how many did. An event that the state of the
-// register does not allow stays waiting and is reported.
+// ApplyDue lets waiting events take effect whose time has come and returns how many did. One that the register entry no
+// longer allows, such as a move of somebody who died meanwhile, is closed without effect and its content forgotten. One that
+// fails otherwise goes on waiting and is reported; it holds up no other.
 func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
 	now := a.now()
 	var failed []error
@@ -222,10 +234,11 @@ func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
 		}
 		a.takeInAll(ctx, events)
 		for i, r := range results {
-			if r.Err != nil {
-				failed = append(failed, fmt.Errorf("event %s: %w", due[i].ID, r.Err))
-			} else {
+			switch {
+			case r.Err == nil:
 				applied++
+			case !errors.Is(r.Err, jpki.EventConflict):
+				failed = append(failed, fmt.Errorf("event %s: %w", due[i].ID, r.Err))
 			}
 		}
 		if len(due) < MaxEventGroup {
@@ -233,6 +246,19 @@ func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
 		}
 		last = due[len(due)-1]
 	}
+}
+
+// closeEvent ends an event that had waited in vain, such as the move of somebody who died meanwhile: its content is
+// forgotten, its refusal kept.
+func closeEvent(tx *store.Tx, e arrival, now time.Time) error {
+	text, err := json.Marshal(EventOutcome{Changed: []Changed{}, Refused: jpki.EventConflict})
+	if err != nil {
+		return fmt.Errorf("encode outcome: %w", err)
+	}
+	if err := tx.EventApplied(e.ID, string(text), now); err != nil {
+		return err
+	}
+	return tx.Audit(now, e.by, "resident-event.refused", e.ID, map[string]any{"type": e.Type, "holder": e.Holder})
 }
 
 // endsSome reports whether an event of this type may end certificates.
@@ -281,6 +307,11 @@ func (a *Authority) checkEvent(e *jpki.Event) error {
 	}
 	if e.EffectiveAt.IsZero() {
 		return jpki.Errorf(jpki.Malformed, "effective_at is required")
+	}
+	e.EffectiveAt = e.EffectiveAt.UTC() // one instant is one event, in whatever zone it is told
+	if e.StayUntil != nil {
+		t := e.StayUntil.UTC()
+		e.StayUntil = &t
 	}
 	if want := slices.Contains(changesAttributes, e.Type); want != (e.Attributes != nil) {
 		return jpki.Errorf(jpki.Malformed, "attributes must be given exactly when they change")

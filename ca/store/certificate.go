@@ -166,18 +166,26 @@ func (tx *Tx) EndIntent(id jpki.CertID, issued bool, now time.Time) error {
 
 // OpenIntents returns intents begun before a time and not ended, oldest first.
 func (tx *Tx) OpenIntents(before time.Time, limit int) ([]Intent, error) {
-	return queryAll(tx.ctx, tx.q, func(row scanner) (i Intent, err error) {
-		var issuer string
-		var serial []byte
-		var notAfter, created int64
-		if err = row.Scan(&issuer, &serial, &i.Kind, &i.Holder, &i.Token, &i.Partition, &notAfter, &i.Actor, &i.IdemKey, &created); err != nil {
-			return i, err
-		}
-		i.NotAfter, i.CreatedAt = fromMicros(notAfter), fromMicros(created)
-		i.ID, err = certID(issuer, serial)
+	return queryAll(tx.ctx, tx.q, scanIntent, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent
+		WHERE outcome IS NULL AND created_at <= $1 ORDER BY created_at LIMIT $2`, micros(before), limit)
+}
+
+// OpenIntentsUnder returns the intents not ended that were begun under an idempotency key: those of one issuance.
+func (tx *Tx) OpenIntentsUnder(actor, key string) ([]Intent, error) {
+	return queryAll(tx.ctx, tx.q, scanIntent, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent
+		WHERE outcome IS NULL AND actor = $1 AND idem_key = $2 ORDER BY issuer, serial`, actor, key)
+}
+
+func scanIntent(row scanner) (i Intent, err error) {
+	var issuer string
+	var serial []byte
+	var notAfter, created int64
+	if err = row.Scan(&issuer, &serial, &i.Kind, &i.Holder, &i.Token, &i.Partition, &notAfter, &i.Actor, &i.IdemKey, &created); err != nil {
 		return i, err
-	}, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent WHERE outcome IS NULL AND created_at <= $1 ORDER BY created_at LIMIT $2`,
-		micros(before), limit)
+	}
+	i.NotAfter, i.CreatedAt = fromMicros(notAfter), fromMicros(created)
+	i.ID, err = certID(issuer, serial)
+	return i, err
 }
 
 // BeginOnce claims an idempotency key for a request. When the key was used before it returns the stored result
@@ -207,10 +215,17 @@ func (tx *Tx) BeginOnce(actor, key, requestHash string, now time.Time) (result s
 	return "", false, nil
 }
 
-// EndOnce stores the result that repeated requests under the key shall get.
+// EndOnce stores the result that repeated requests under the key shall get. A key that is not claimed, or has its result
+// already, is a [jpki.Conflict]: somebody else ended this request.
 func (tx *Tx) EndOnce(actor, key, result string) error {
-	_, err := tx.exec(`UPDATE idempotency SET result = $3 WHERE actor = $1 AND idem_key = $2`, actor, key, result)
-	return err
+	n, err := tx.exec(`UPDATE idempotency SET result = $3 WHERE actor = $1 AND idem_key = $2 AND result IS NULL`, actor, key, result)
+	if err != nil {
+		return fmt.Errorf("store result: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the request was ended meanwhile")
+	}
+	return nil
 }
 
 // ForgetOnce frees an idempotency key whose request came to nothing, so that it can be tried again.

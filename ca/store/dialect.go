@@ -1,9 +1,13 @@
 package store
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +17,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/openjpki/jpki"
 )
 
 // A dialect holds every difference between the two engines.
@@ -22,6 +28,8 @@ type dialect struct {
 	snapshot  sql.IsolationLevel // in which a reader sees one state of the database
 	retryable func(error) bool   // lost a race; running again may succeed
 	unique    func(error) bool   // violates a unique index
+	gone      func(error) bool   // cannot be reached or cannot write: nothing is wrong with the statement
+	lost      func(error) bool   // the connection broke; another one may be had
 }
 
 var postgres = &dialect{
@@ -30,6 +38,14 @@ var postgres = &dialect{
 	snapshot:  sql.LevelRepeatableRead,
 	retryable: func(err error) bool { return pgCode(err, "40001", "40P01") },
 	unique:    func(err error) bool { return pgCode(err, "23505") },
+	gone: func(err error) bool {
+		// Connection exceptions, insufficient resources such as a full disk, operator intervention such as a shutdown, system
+		// errors; and a server that is or has become a standby.
+		return pgClass(err, "08", "53", "57", "58") || pgCode(err, "25006") || connectionLost(err)
+	},
+	lost: func(err error) bool {
+		return pgClass(err, "08") || pgCode(err, "57P01", "57P02", "57P03", "25006") || connectionLost(err)
+	},
 }
 
 // SQLite has one writer at a time (a transaction takes the lock when it begins), so rows need no locks of their own,
@@ -43,6 +59,14 @@ var sqliteDialect = &dialect{
 		c := sqliteExtended(err)
 		return c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 	},
+	gone: func(err error) bool {
+		switch sqliteCode(err) {
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
+			return true
+		}
+		return false
+	},
+	lost: func(error) bool { return false },
 }
 
 func pgCode(err error, codes ...string) bool {
@@ -51,6 +75,33 @@ func pgCode(err error, codes ...string) bool {
 		return false
 	}
 	return slices.Contains(codes, e.Code)
+}
+
+func pgClass(err error, classes ...string) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && len(e.Code) == 5 && slices.Contains(classes, e.Code[:2])
+}
+
+// connectionLost reports errors that come from no server: dialling, reading and writing.
+func connectionLost(err error) bool {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	return connecting || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, net.ErrClosed)
+}
+
+// classify makes an error of the database that is nobody's fault a [jpki.Unavailable].
+func (d *dialect) classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*jpki.Error](err); ok {
+		return err
+	}
+	if d.gone(err) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return jpki.WrapError(jpki.Unavailable, err, "the database does not answer")
+	}
+	return err
 }
 
 func sqliteExtended(err error) int {

@@ -34,7 +34,7 @@ type Since struct {
 	Guardianship time.Time `json:"guardianship,omitzero"`
 	Guarded      time.Time `json:"guarded,omitzero"` // only when it began
 	Stay         time.Time `json:"stay,omitzero"`
-	Ended        time.Time `json:"ended,omitzero"`
+	Ended        time.Time `json:"ended,omitzero"` // or returned
 }
 
 const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since, version FROM holder `
@@ -160,6 +160,19 @@ func (tx *Tx) AddToken(t Token, now time.Time) error {
 	return nil
 }
 
+// SetParent makes a phone hang on another card signature certificate, whose end becomes its own.
+func (tx *Tx) SetParent(t Token) error {
+	n, err := tx.exec(`UPDATE token SET parent_issuer = $2, parent_serial = $3, valid_until = $4 WHERE id = $1 AND type = 'phone'`,
+		t.ID, t.Parent.Issuer.String(), t.Parent.Serial.Bytes(), micros(t.ValidUntil))
+	if err != nil {
+		return fmt.Errorf("change parent: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.UnknownToken, "no phone %s", t.ID)
+	}
+	return nil
+}
+
 func scanToken(row scanner) (t Token, err error) {
 	var until int64
 	var issuer sql.NullString
@@ -262,10 +275,17 @@ func (tx *Tx) AddResidentEvents(list []ResidentEvent, now time.Time) error {
 	return nil
 }
 
-// EventApplied notes that an event has taken effect and puts the outcome, codes only, in the place of its content.
+// EventApplied notes that an event has taken effect and puts the outcome, codes only, in the place of its content. One that
+// waits no longer is a [jpki.Conflict].
 func (tx *Tx) EventApplied(id, outcome string, now time.Time) error {
-	_, err := tx.exec(`UPDATE resident_event SET applied_at = $3, body = $2 WHERE id = $1 AND applied_at IS NULL`, id, outcome, micros(now))
-	return err
+	n, err := tx.exec(`UPDATE resident_event SET applied_at = $3, body = $2 WHERE id = $1 AND applied_at IS NULL`, id, outcome, micros(now))
+	if err != nil {
+		return fmt.Errorf("end event: %w", err)
+	}
+	if n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the event was applied meanwhile")
+	}
+	return nil
 }
 
 // DueEvents returns waiting events that are effective by now, in the order in which they take effect, from behind one of

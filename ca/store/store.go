@@ -86,59 +86,66 @@ func (s *Store) Close() error { return errors.Join(s.write.Close(), s.db.Close()
 const attempts = 10
 
 // Update runs f as one transaction and commits it when f returns nil. f may run several times, so it must not touch
-// anything but the Tx. Losing every attempt to others is a [jpki.Conflict].
+// anything but the Tx. Losing every attempt to others is a [jpki.Conflict]. When the database cannot be reached or
+// cannot write it is [jpki.Unavailable], which leaves open whether the commit took place if it had been sent.
 func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 	var err error
 	for try := range attempts {
 		if try > 0 {
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return s.d.classify(ctx, ctx.Err())
 			case <-time.After(time.Duration(try*try) * time.Millisecond):
 			}
 		}
-		var appended bool
-		appended, err = s.once(ctx, f)
+		var appended, sent bool
+		appended, sent, err = s.once(ctx, f)
 		if err == nil {
 			if appended {
 				s.wake()
 			}
 			return nil
 		}
-		if !s.d.retryable(err) {
-			return err
+		// A transaction whose commit was not sent has left nothing, so another connection may try it again.
+		if !s.d.retryable(err) && (sent || ctx.Err() != nil || !s.d.lost(err)) {
+			return s.d.classify(ctx, err)
 		}
+	}
+	if s.d.lost(err) {
+		return s.d.classify(ctx, err)
 	}
 	return jpki.WrapError(jpki.Conflict, err, "too many changes at the same time")
 }
 
-func (s *Store) once(ctx context.Context, f func(*Tx) error) (appended bool, err error) {
+func (s *Store) once(ctx context.Context, f func(*Tx) error) (appended, sent bool, err error) {
 	sqlTx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return false, fmt.Errorf("begin: %w", err)
+		return false, false, fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = sqlTx.Rollback() }() // does nothing after a commit
 	tx := &Tx{ctx: ctx, q: sqlTx, d: s.d}
 	if err := f(tx); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if err := tx.flush(); err != nil {
-		return false, err
+		return false, false, err
 	}
+	crashPoint("before", "COMMIT")
 	if err := sqlTx.Commit(); err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+		return false, true, fmt.Errorf("commit: %w", err)
 	}
-	return len(tx.changes) > 0, nil
+	crashPoint("after", "COMMIT")
+	return len(tx.changes) > 0, true, nil
 }
 
 // View runs f over a consistent snapshot and changes nothing.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
 	sqlTx, err := s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.snapshot})
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return s.d.classify(ctx, fmt.Errorf("begin: %w", err))
 	}
 	defer func() { _ = sqlTx.Rollback() }()
-	return f(&Tx{ctx: ctx, q: sqlTx, d: s.d, readOnly: true})
+	return s.d.classify(ctx, f(&Tx{ctx: ctx, q: sqlTx, d: s.d, readOnly: true}))
 }
 
 // Changes returns a channel that receives a value after a commit of this process has appended to the status log.
@@ -181,10 +188,12 @@ type Tx struct {
 }
 
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	crashPoint("before", query)
 	res, err := tx.q.ExecContext(tx.ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
+	crashPoint("after", query)
 	return res.RowsAffected()
 }
 

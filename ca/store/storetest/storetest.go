@@ -20,8 +20,16 @@ import (
 
 // OnBoth runs f on SQLite and on PostgreSQL, each time on a fresh database.
 func OnBoth(t *testing.T, f func(t *testing.T, s *store.Store)) {
-	t.Run("sqlite", func(t *testing.T) { f(t, Create(t, "sqlite:"+filepath.Join(t.TempDir(), "ca db.sqlite"))) })
-	t.Run("postgres", func(t *testing.T) { f(t, Create(t, Postgres(t))) })
+	EachEngine(t, func(t *testing.T, fresh func(*testing.T) string) { f(t, Create(t, fresh(t))) })
+}
+
+// EachEngine runs f with either engine; fresh returns the name of a database that does not exist or is empty, as often as
+// it is called.
+func EachEngine(t *testing.T, f func(t *testing.T, fresh func(*testing.T) string)) {
+	t.Run("sqlite", func(t *testing.T) {
+		f(t, func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "ca db.sqlite") })
+	})
+	t.Run("postgres", func(t *testing.T) { f(t, Postgres) })
 }
 
 // Create makes a database and closes it when the test ends.
