@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
@@ -90,6 +91,17 @@ func Create(t *testing.T, name string) *store.Store {
 	return s
 }
 
+// Open connects to a database that [Create] has made, and closes it when the test ends.
+func Open(t *testing.T, name string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
 // Postgres makes an empty PostgreSQL database, dropped when the test ends, and returns its URL. Without a server the test
 // is skipped, or fails where JPKI_TEST_REQUIRE is 1.
 func Postgres(t *testing.T) string {
@@ -112,9 +124,21 @@ func Postgres(t *testing.T) string {
 	return u.String()
 }
 
+// Exec runs statements on a database behind the store's back.
+func Exec(t *testing.T, database string, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		run(t, database, s)
+	}
+}
+
 func run(t *testing.T, server, statement string) {
 	t.Helper()
-	db, err := sql.Open("pgx", server)
+	driver := "pgx"
+	if path, ok := strings.CutPrefix(server, "sqlite:"); ok {
+		driver, server = "sqlite", path
+	}
+	db, err := sql.Open(driver, server)
 	if err != nil {
 		t.Fatal(err)
 	}
