@@ -178,7 +178,6 @@ func TestBrokenConnections(t *testing.T) {
 type stream struct {
 	w        *world
 	wg       sync.WaitGroup
-	stop     atomic.Bool
 	mu       sync.Mutex
 	answered map[string][]ca.Issued // by idempotency key
 	asked    map[string]ca.IssueRequest
@@ -187,15 +186,17 @@ type stream struct {
 
 func (w *world) stream(stations, requests int) *stream {
 	s := &stream{w: w, answered: map[string][]ca.Issued{}, asked: map[string]ca.IssueRequest{}, told: map[jpki.Problem]int{}}
-	for n := range stations {
+	todo := make([][]ca.IssueRequest, stations)
+	for n := range todo {
 		holder := fmt.Sprint("s", n)
 		w.register(holder, "99101", jpki.NewBirthDate(1980, 2, 17))
-		var todo []ca.IssueRequest
 		for i := range requests {
-			todo = append(todo, w.request(holder, fmt.Sprintf("%s-card-%d", holder, i), card...))
+			todo[n] = append(todo[n], w.request(holder, fmt.Sprintf("%s-card-%d", holder, i), card...))
 		}
+	}
+	for _, mine := range todo {
 		s.wg.Go(func() {
-			for _, r := range todo {
+			for _, r := range mine {
 				if !s.ask(r) {
 					return
 				}
@@ -315,7 +316,7 @@ func TestTheDiskIsFull(t *testing.T) {
 		fillDisk(t, path)
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTheDiskIsFull$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTheDiskIsFull$", "-test.v") //nolint:gosec // ourselves
 	cmd.Env = append(os.Environ(), "JPKI_TEST_FULL_DISK="+filepath.Join(t.TempDir(), "ca.sqlite"))
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "the disk was full") {
 		t.Errorf("%v\n%s", err, out)

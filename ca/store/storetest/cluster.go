@@ -71,7 +71,7 @@ func (c *Cluster) run(program string, args ...string) (string, error) {
 	if os.Geteuid() == 0 {
 		args = append([]string{"runuser", "-u", "postgres", "--"}, args...)
 	}
-	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // also at clean-up, when the test's context has ended
+	cmd := exec.Command(args[0], args[1:]...) // no context: also at clean-up, when the test's has ended
 	cmd.Dir = "/"
 	log, err := os.CreateTemp(c.dir, "out") // a file, for a server that pg_ctl leaves behind would keep a pipe open
 	if err != nil {
@@ -162,11 +162,11 @@ func (c *Cluster) Database(name string) {
 
 // URL returns the address of a database here and, if given, on others that may take this server's place.
 func (c *Cluster) URL(database string, others ...*Cluster) string {
-	hosts := fmt.Sprintf("127.0.0.1:%d", c.port)
-	for _, o := range others {
-		hosts += fmt.Sprintf(",127.0.0.1:%d", o.port)
+	var hosts []string
+	for _, o := range append([]*Cluster{c}, others...) {
+		hosts = append(hosts, fmt.Sprintf("127.0.0.1:%d", o.port))
 	}
-	u := "postgres://postgres@" + hosts + "/" + database + "?sslmode=disable&connect_timeout=5"
+	u := "postgres://postgres@" + strings.Join(hosts, ",") + "/" + database + "?sslmode=disable&connect_timeout=5"
 	if len(others) > 0 {
 		u += "&target_session_attrs=read-write"
 	}
