@@ -7,6 +7,7 @@ MAKEFLAGS   += --no-print-directory
 GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 10s
+SOAK     ?= 50
 
 # nomsgpack keeps a codec nobody speaks here out of gin, and with it some megabytes out of the programs.
 # The others keep databases out that the enrolment library brings for state of its own: ours is in ca/store.
@@ -15,13 +16,14 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race fuzz bench-ca golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
 	@sed -En 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo; echo "  make run ARGS='-once'   passes flags to the sandbox"
 	@echo "  make fuzz FUZZTIME=1m   fuzzes for longer"
+	@echo "  make soak SOAK=500      soaks for longer"
 
 build: ## build every program into bin/, static, without cgo
 	@mkdir -p bin
@@ -44,6 +46,9 @@ race: ## run all tests under the race detector (needs a C compiler)
 	@command -v $$($(GO) env CC) >/dev/null || { echo "the race detector needs a C compiler: apt-get install gcc libc6-dev"; exit 1; }
 	@deploy/test/install.sh
 	@CGO_ENABLED=1 JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test $(TESTFLAGS) -race -count=1 ./...
+
+soak: ## give the authority random commands and crashes, SOAK times as many as usual
+	@JPKI_SOAK=$(SOAK) JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test -tags $(GOTAGS) -timeout 12h -count=1 -run 'TestModel|TestCrash' ./ca
 
 fuzz: ## run each fuzz target for FUZZTIME, one after the other
 	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)

@@ -28,6 +28,25 @@ func (s hookedSigner) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]b
 	return s.Signer.Sign(r, digest, o)
 }
 
+// during makes f happen before every signature.
+func (w *world) during(f func()) {
+	issuers := slices.Clone(w.issuers)
+	for i := range issuers {
+		issuers[i].Signer = tellingSigner{issuers[i].Signer, f}
+	}
+	w.restart(issuers)
+}
+
+type tellingSigner struct {
+	crypto.Signer
+	tell func()
+}
+
+func (s tellingSigner) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	s.tell()
+	return s.Signer.Sign(r, digest, o)
+}
+
 // between makes f happen between the transactions of the next issuance.
 func (w *world) between(f func()) {
 	issuers := slices.Clone(w.issuers)

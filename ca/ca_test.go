@@ -473,14 +473,19 @@ func (s lyingSigner) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]by
 }
 
 func TestWhenTheSignerFails(t *testing.T) {
-	for name, wrap := range map[string]func(crypto.Signer) crypto.Signer{
-		"gone":  func(s crypto.Signer) crypto.Signer { return brokenSigner{s} },
-		"wrong": func(s crypto.Signer) crypto.Signer { return lyingSigner{s} },
+	for name, c := range map[string]struct {
+		which int // of the two signatures
+		wrap  func(crypto.Signer) crypto.Signer
+	}{
+		"gone at the first":   {0, func(s crypto.Signer) crypto.Signer { return brokenSigner{s} }},
+		"gone at the second":  {1, func(s crypto.Signer) crypto.Signer { return brokenSigner{s} }},
+		"wrong at the first":  {0, func(s crypto.Signer) crypto.Signer { return lyingSigner{s} }},
+		"wrong at the second": {1, func(s crypto.Signer) crypto.Signer { return lyingSigner{s} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBoth(t, func(w *world) {
 				issuers := slices.Clone(w.issuers)
-				issuers[1].Signer = wrap(issuers[1].Signer) // the second of the two signatures fails
+				issuers[c.which].Signer = c.wrap(issuers[c.which].Signer)
 				w.restart(issuers)
 				req := w.request("h1", "card-1", jpki.CardSign, jpki.CardAuth)
 				if got, err := w.a.Issue(w.t.Context(), counter, req); err == nil {

@@ -362,6 +362,7 @@ func lifeOfTheAuthority(w *world) *life {
 }
 
 func TestLives(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(w *world) {
 		w.tell(lifeOfTheAuthority(w), lifeOfAChild(w), lifeOfAnAdult(w), lifeOfALeapling(w), lifeOfAGuest(w))
 	})

@@ -33,6 +33,7 @@ func soak() int {
 // TestModel gives random commands to an authority and compares it with the law as law_test.go has it. A failure names a
 // seed; JPKI_MODEL_SEED runs that one alone.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	const worlds, steps = 4, 150
 	storetest.EachEngine(t, func(t *testing.T, fresh func(*testing.T) string) {
 		for n := range worlds * soak() {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
@@ -32,10 +33,68 @@ func EachEngine(t *testing.T, f func(t *testing.T, fresh func(*testing.T) string
 	t.Run("postgres", func(t *testing.T) { f(t, Postgres) })
 }
 
+// EachCopied runs f with either engine and a fresh database; once that is closed, again returns the name of a database that
+// holds what it then held, as often as it is called, one after the other.
+func EachCopied(t *testing.T, f func(t *testing.T, database string, again func(*testing.T) string)) {
+	t.Run("sqlite", func(t *testing.T) {
+		original := filepath.Join(t.TempDir(), "ca.sqlite")
+		f(t, "sqlite:"+original, func(t *testing.T) string {
+			t.Helper()
+			content, err := os.ReadFile(original)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copied := filepath.Join(t.TempDir(), "ca.sqlite")
+			if err := os.WriteFile(copied, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return "sqlite:" + copied
+		})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		original := Postgres(t)
+		f(t, original, func(t *testing.T) string { t.Helper(); rewind(t, original); return original })
+	})
+}
+
+// rewind puts every table of a PostgreSQL database back to what it held when rewind was called first. That is much quicker
+// than a database made anew: dropping one waits for a checkpoint.
+func rewind(t *testing.T, database string) {
+	t.Helper()
+	run(t, database, `DO $$
+DECLARE
+	known boolean := EXISTS (SELECT FROM pg_namespace WHERE nspname = 'original');
+	name text;
+BEGIN
+	IF NOT known THEN
+		CREATE SCHEMA original;
+	END IF;
+	SET LOCAL session_replication_role = replica; -- no foreign keys
+	FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+		IF known THEN
+			EXECUTE format('DELETE FROM public.%1$I; INSERT INTO public.%1$I SELECT * FROM original.%1$I', name);
+		ELSE
+			EXECUTE format('CREATE TABLE original.%1$I AS TABLE public.%1$I', name);
+		END IF;
+	END LOOP;
+END $$`)
+}
+
 // Create makes a database and closes it when the test ends.
 func Create(t *testing.T, name string) *store.Store {
 	t.Helper()
 	s, err := store.Create(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// Open connects to a database that [Create] has made, and closes it when the test ends.
+func Open(t *testing.T, name string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,9 +124,21 @@ func Postgres(t *testing.T) string {
 	return u.String()
 }
 
+// Exec runs statements on a database behind the store's back.
+func Exec(t *testing.T, database string, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		run(t, database, s)
+	}
+}
+
 func run(t *testing.T, server, statement string) {
 	t.Helper()
-	db, err := sql.Open("pgx", server)
+	driver := "pgx"
+	if path, ok := strings.CutPrefix(server, "sqlite:"); ok {
+		driver, server = "sqlite", path
+	}
+	db, err := sql.Open(driver, server)
 	if err != nil {
 		t.Fatal(err)
 	}

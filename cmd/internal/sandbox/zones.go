@@ -120,6 +120,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	return []func(context.Context) error{
 		func(ctx context.Context) error { s.publisher.Run(ctx, dirty); return ctx.Err() },
 		func(ctx context.Context) error { return s.markDirty(ctx, changes, dirty) },
+		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
@@ -190,6 +191,9 @@ func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition st
 	var out []crl.Entry
 	for _, c := range listed {
 		if reason, at, revoked := c.Status.Revocation(); revoked && asOf.Before(c.NotAfter.Add(kept)) {
+			if at.After(asOf) { // the clock went back meanwhile; a CRL may not speak of the future
+				at = asOf
+			}
 			out = append(out, crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason})
 		}
 	}
