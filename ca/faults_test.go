@@ -101,6 +101,7 @@ func TestNothingHappensThatCannotBeRecorded(t *testing.T) {
 
 // A role that may no longer write the audit record is told from a database that is gone: the one is our fault.
 func TestWithoutThePrivilegeToWrite(t *testing.T) {
+	t.Parallel()
 	c := storetest.NewCluster(t)
 	c.Database("ca")
 	w := newWorld(t, storetest.Create(t, c.URL("ca")))
@@ -125,6 +126,7 @@ func TestWithoutThePrivilegeToWrite(t *testing.T) {
 // Connections break in the middle of things. What was not committed is tried again on another; where the commit itself was
 // cut off the caller is told so, and finds out by repeating the request.
 func TestBrokenConnections(t *testing.T) {
+	t.Parallel()
 	kill := `CREATE SEQUENCE bomb;
 		CREATE FUNCTION explode() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF nextval('bomb') <= TG_ARGV[0]::int THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(60); END IF;
@@ -267,6 +269,7 @@ func (s *stream) end() {
 }
 
 func TestTheDatabaseRestartsInTheMiddle(t *testing.T) {
+	t.Parallel()
 	c := storetest.NewCluster(t)
 	c.Database("ca")
 	w := newWorld(t, storetest.Create(t, c.URL("ca")))
@@ -292,6 +295,7 @@ func TestTheDatabaseRestartsInTheMiddle(t *testing.T) {
 // standby takes its place. With synchronous replication nothing that was answered is lost: certificates, statuses, audit
 // record, and the place of those who follow the log.
 func TestTheDatabaseFailsOver(t *testing.T) {
+	t.Parallel()
 	primary := storetest.NewCluster(t)
 	primary.Database("ca")
 	storetest.Create(t, primary.URL("ca"))
@@ -312,6 +316,7 @@ func TestTheDatabaseFailsOver(t *testing.T) {
 
 // A full disk: SQLite's file may not grow beyond a limit that the process sets itself.
 func TestTheDiskIsFull(t *testing.T) {
+	t.Parallel()
 	if path := os.Getenv("JPKI_TEST_FULL_DISK"); path != "" {
 		fillDisk(t, path)
 		return
