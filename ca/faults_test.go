@@ -30,7 +30,9 @@ func (w *world) commands() map[string]func() error {
 		r.IdempotencyKey = w.name()
 		return func() error { _, err := do(w.t.Context(), by, r); return err }
 	}
-	event := jpki.Event{ID: w.name(), Holder: "h1", Type: jpki.AddressChanged, EffectiveAt: w.now, Municipality: "99101", Attributes: attributes(born)}
+	elsewhere := attributes(born)
+	elsewhere.Address = "砂箱県青葉市北町" + w.name() + "番"
+	event := jpki.Event{ID: w.name(), Holder: "h1", Type: jpki.AddressChanged, EffectiveAt: w.now, Municipality: "99101", Attributes: elsewhere}
 	waiting := jpki.Event{ID: w.name(), Holder: "h1", Type: jpki.GuardianshipBegan, EffectiveAt: w.now.Add(time.Hour)}
 	out := map[string]func() error{
 		"renew":   func() error { _, err := w.a.Renew(w.t.Context(), counter, renewal); return err },
