@@ -20,6 +20,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cloudflare/cfssl/certinfo"
 	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
@@ -32,19 +33,52 @@ import (
 var errLang = errors.New("-lang is en or ja")
 
 func certificateCommand() *cobra.Command {
+	var asJSON bool
 	show := &cobra.Command{
 		Use: "show FILE", Short: "What a certificate says, with the four attributes in Japanese",
-		Example: `  jpki certificate show var/sandbox/sample/sign.crt`,
-		Args:    exactly("FILE"),
+		Example: `  jpki certificate show var/sandbox/sample/sign.crt
+  jpki certificate show -json var/sandbox/sample/sign.crt | jq .attributes`,
+		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			cert, err := sandbox.ReadCertificate(args[0])
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return encodeCertificate(c.OutOrStdout(), cert)
+			}
 			return describeCertificate(c.OutOrStdout(), cert.Raw, "")
 		},
 	}
+	show.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return group(&cobra.Command{Use: "certificate", Short: "Look at certificates", Example: show.Example}, show)
+}
+
+// encodeCertificate prints a certificate for scripts, in the shape of `cfssl certinfo`, with the four attributes beside it.
+func encodeCertificate(out io.Writer, c *x509.Certificate) error {
+	view := struct {
+		*certinfo.Certificate
+		Policies   []string         `json:"policies,omitempty"`
+		Attributes *jpki.Attributes `json:"attributes,omitempty"`
+	}{Certificate: certinfo.ParseCertificate(c), Attributes: attributesOf(c)}
+	for _, p := range c.Policies {
+		view.Policies = append(view.Policies, p.String())
+	}
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(view)
+}
+
+// attributesOf returns the four attributes of a signature certificate; nil where there are none.
+func attributesOf(c *x509.Certificate) *jpki.Attributes {
+	for _, e := range c.Extensions {
+		if e.Id.String() == "2.5.29.17" && !c.IsCA {
+			if a, err := verifier.ParseAttributes(e.Value); err == nil {
+				return a
+			}
+		}
+	}
+	return nil
 }
 
 // policyNames tells the sandbox's certificate policies apart for people.
@@ -99,14 +133,7 @@ func describeCertificate(out io.Writer, der []byte, indent string) error {
 	}
 	line("key identifier", "%X, of the issuer %X", c.SubjectKeyId, c.AuthorityKeyId)
 	line("SHA-256", "%X", sha256.Sum256(der))
-	for _, e := range c.Extensions {
-		if e.Id.String() != "2.5.29.17" || c.IsCA {
-			continue
-		}
-		a, err := verifier.ParseAttributes(e.Value)
-		if err != nil {
-			continue // of another form than the four attributes'
-		}
+	if a := attributesOf(c); a != nil {
 		line("氏名", "%s%s", a.Name, substitutes(a.NameSubstitutes))
 		line("生年月日", "%s", birthDate(a.BirthDate))
 		line("性別", "%s", map[jpki.Sex]string{jpki.Male: "男", jpki.Female: "女", jpki.SexUnknown: "不明", jpki.SexNotApplicable: "適用不能"}[a.Sex])
