@@ -202,3 +202,25 @@ func TestDueEventsPassTheOnesThatCannot(t *testing.T) {
 		}
 	})
 }
+
+// The same event twice in one group: the second is told what became of the first.
+func TestAnEventThatIsClosedIsClosedOnce(t *testing.T) {
+	onBoth(t, func(w *world) {
+		move := jpki.Event{ID: "later", Holder: "h1", Type: jpki.AddressChanged, EffectiveAt: w.now.Add(time.Hour), Municipality: "99202", Attributes: attributes(jpki.NewBirthDate(1980, 2, 17))}
+		if out, err := w.event(move); err != nil || out.Applied {
+			w.t.Fatal(out, err)
+		}
+		if _, err := w.event(jpki.Event{Holder: "h1", Type: jpki.Death}); err != nil {
+			w.t.Fatal(err)
+		}
+		w.now = w.now.Add(2 * time.Hour)
+		for i, r := range w.a.ApplyResidentEvents(w.t.Context(), register, []jpki.Event{move, move}) {
+			if !errors.Is(r.Err, jpki.EventConflict) || r.Applied {
+				w.t.Errorf("event %d: %+v", i+1, r)
+			}
+		}
+		if n := w.audited("resident-event.refused"); n != 1 {
+			w.t.Errorf("closed %d times", n)
+		}
+	})
+}

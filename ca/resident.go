@@ -175,7 +175,7 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 		if err != nil {
 			e.result.Err = err
 			if found && errors.Is(err, jpki.EventConflict) {
-				if err := closeEvent(tx, e, now); err != nil {
+				if known[e.ID], err = closeEvent(tx, e, record, now); err != nil {
 					return err
 				}
 			}
@@ -249,16 +249,17 @@ func (a *Authority) ApplyDue(ctx context.Context) (applied int, err error) {
 }
 
 // closeEvent ends an event that had waited in vain, such as the move of somebody who died meanwhile: its content is
-// forgotten, its refusal kept.
-func closeEvent(tx *store.Tx, e arrival, now time.Time) error {
+// forgotten, its refusal kept. It returns what is now recorded of it.
+func closeEvent(tx *store.Tx, e arrival, record store.ResidentEvent, now time.Time) (store.ResidentEvent, error) {
 	text, err := json.Marshal(EventOutcome{Changed: []Changed{}, Refused: jpki.EventConflict})
 	if err != nil {
-		return fmt.Errorf("encode outcome: %w", err)
+		return record, fmt.Errorf("encode outcome: %w", err)
 	}
-	if err := tx.EventApplied(e.ID, string(text), now); err != nil {
-		return err
+	record.Body, record.AppliedAt = string(text), &now
+	if err := tx.EventApplied(e.ID, record.Body, now); err != nil {
+		return record, err
 	}
-	return tx.Audit(now, e.by, "resident-event.refused", e.ID, map[string]any{"type": e.Type, "holder": e.Holder})
+	return record, tx.Audit(now, e.by, "resident-event.refused", e.ID, map[string]any{"type": e.Type, "holder": e.Holder})
 }
 
 // endsSome reports whether an event of this type may end certificates.
