@@ -145,6 +145,7 @@ type result struct {
 	ids     []jpki.CertID
 	issued  []ca.Issued
 	applied bool
+	each    []result // of several events
 }
 
 func (r result) String() string {
@@ -403,8 +404,10 @@ func (m *model) act() act {
 		return m.newOrder()
 	case n < 74:
 		return m.newDelivery()
+	case n < 80:
+		return m.newGroup()
 	}
-	return m.newEvent()
+	return m.telling(m.newEvent())
 }
 
 func (m *model) newKey() string {
@@ -657,7 +660,45 @@ func (m *model) newDelivery() act {
 	}
 }
 
-func (m *model) newEvent() act {
+// newGroup tells several events at once.
+func (m *model) newGroup() act {
+	var events []jpki.Event
+	var singles []act
+	what := "together:"
+	for range 2 + m.IntN(5) {
+		e := m.newEvent()
+		events, singles = append(events, e), append(singles, m.telling(e))
+		what += "\n                      " + singles[len(singles)-1].what
+	}
+	return act{
+		what: what,
+		give: func(ctx context.Context) (r result) {
+			for _, got := range m.w.a.ApplyResidentEvents(ctx, register, events) {
+				r.each = append(r.each, eventResult(got.EventOutcome, got.Err))
+			}
+			return r
+		},
+		judge: func(l *law, r result, _ int) (complaint string) {
+			for i, one := range r.each {
+				if one.problem == jpki.Conflict || one.problem == jpki.InProgress {
+					continue // the others went ahead
+				}
+				complaint += singles[i].judge(l, one, 0)
+			}
+			return complaint
+		},
+	}
+}
+
+func eventResult(out ca.EventOutcome, err error) result {
+	r := result{problem: problemOf(err), applied: out.Applied}
+	for _, c := range out.Changed {
+		r.ids = append(r.ids, c.ID)
+	}
+	return r
+}
+
+func (m *model) newEvent() jpki.Event {
 	e := jpki.Event{ID: m.name(), Holder: pick(m, m.holders...), EffectiveAt: m.w.now.Truncate(time.Second).UTC()}
 	e.Type = pick(m, jpki.AddressChanged, jpki.AddressChanged, jpki.AddressChanged, jpki.AddressChanged, jpki.NameChanged, jpki.NameChanged, jpki.BirthDateAmended, jpki.SexAmended, jpki.AddressRenamed, jpki.AddressRenamed, jpki.GuardianshipBegan, jpki.StayExtended, jpki.StayExtended, jpki.Departure, jpki.Registered)
 	if m.chance(1) {
@@ -674,8 +715,19 @@ func (m *model) newEvent() act {
 	}
 	if slices.Contains([]jpki.EventType{jpki.Registered, jpki.AddressChanged, jpki.NameChanged, jpki.BirthDateAmended, jpki.SexAmended, jpki.AddressRenamed}, e.Type) {
 		a := complete(jpki.Attributes{Name: fmt.Sprint("砂場　", m.name()), Sex: pick(m, jpki.Male, jpki.Female), BirthDate: pick(m, m.births...), Address: fmt.Sprint("砂箱県", m.name())})
-		if h, known := m.law.holders[e.Holder]; known && e.Type != jpki.BirthDateAmended && m.chance(80) {
-			a.BirthDate = h.attributes.BirthDate
+		if h, known := m.law.holders[e.Holder]; known && m.chance(80) { // only what it is about, and sometimes not even that
+			b := h.attributes
+			switch say := m.chance(90); {
+			case say && e.Type == jpki.NameChanged:
+				b.Name, b.NameSubstitutes = a.Name, a.NameSubstitutes
+			case say && e.Type == jpki.BirthDateAmended:
+				b.BirthDate = a.BirthDate
+			case say && e.Type == jpki.SexAmended:
+				b.Sex = a.Sex
+			case say:
+				b.Address, b.AddressSubstitutes = a.Address, a.AddressSubstitutes
+			}
+			a = b
 		}
 		e.Attributes = &a
 	}
@@ -694,19 +746,14 @@ func (m *model) newEvent() act {
 		}
 	}
 	m.told = append(m.told, e)
-	return m.telling(e)
+	return e
 }
 
 func (m *model) telling(e jpki.Event) act {
 	return act{
 		what: fmt.Sprintf("event %s: %s of %s effective %s, place %s, stay until %v", e.ID, e.Type, e.Holder, e.EffectiveAt.In(jpki.JST).Format(time.DateTime), e.Municipality, e.StayUntil),
 		give: func(ctx context.Context) result {
-			out, err := m.w.a.ApplyResidentEvent(ctx, register, e)
-			r := result{problem: problemOf(err), applied: out.Applied}
-			for _, c := range out.Changed {
-				r.ids = append(r.ids, c.ID)
-			}
-			return r
+			return eventResult(m.w.a.ApplyResidentEvent(ctx, register, e))
 		},
 		judge: func(l *law, r result, _ int) string {
 			v, applied, changed := l.event(e)
