@@ -66,7 +66,12 @@ type Authority struct {
 	activating  sync.Mutex              // one at a time
 	issuing     atomic.Pointer[issuers] // swapped whole
 	signingTime time.Duration
+	reserving   together[*issuance] // step 2 of issuances
+	recording   together[*issuance] // step 5
 }
+
+// roundSize bounds how many issuances share a transaction.
+const roundSize = 64
 
 // issuers are the generations that issue at one moment, one for each CA. It is never changed.
 type issuers map[jpki.CA]*Issuer
@@ -98,6 +103,11 @@ func New(c Config) (*Authority, error) {
 		release = []jpki.Kind{jpki.PhoneAuth}
 	}
 	a.transitions = transitionsWith(release)
+	round := func(step func(*store.Tx, []*issuance, bool) error) func([]*issuance, func(int)) {
+		return func(list []*issuance, done func(int)) { a.inRound(list, done, step) }
+	}
+	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
+	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
 	return a, nil
 }
 
