@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,8 +59,9 @@ func (a *Authority) Renew(ctx context.Context, by jpki.Actor, req IssueRequest) 
 
 // issue is both commands. Steps:
 //  1. check the requests: form, proof of possession, keys
-//  2. transaction 1: claim the idempotency key, check the rules, reserve serial numbers, record the intents
-//  3. build the certificates, unsigned, and lint them
+//  2. transaction 1: claim the idempotency key, check the rules, draw serial numbers, build the certificates, unsigned,
+//     and record the intents
+//  3. lint what is to be signed
 //  4. sign; no transaction is open here
 //  5. transaction 2: check the rules again, record certificates, statuses, audit, what they replace, and the answer
 //
@@ -238,7 +238,7 @@ func (a *Authority) reserve(tx *store.Tx, list []*issuance, alone bool) error {
 		if err != nil {
 			return false, err
 		}
-		if err := a.planSize(plan, i); err != nil {
+		if err := a.draw(plan, i); err != nil {
 			return false, err
 		}
 		i.plan = plan
@@ -250,8 +250,8 @@ func (a *Authority) reserve(tx *store.Tx, list []*issuance, alone bool) error {
 				return true, err
 			}
 		}
-		for j := range plan.certificates {
-			if err := a.number(tx, i, &plan.certificates[j]); err != nil {
+		for _, c := range plan.certificates {
+			if err := a.intend(tx, i, c); err != nil {
 				return true, err
 			}
 		}
@@ -259,13 +259,41 @@ func (a *Authority) reserve(tx *store.Tx, list []*issuance, alone bool) error {
 	})
 }
 
-// number gives a planned certificate its serial number and writes down that it is about to be signed.
-func (a *Authority) number(tx *store.Tx, i *issuance, c *store.Certificate) error {
-	serial, err := jpki.NewSerial(a.rand)
-	if err != nil {
-		return err
+// draw gives the planned certificates their serial numbers and builds what will be signed. It finds names and addresses
+// that no certificate can carry as long as no number has been written down.
+func (a *Authority) draw(p *issuePlan, i *issuance) error {
+	for j := range p.certificates {
+		c := &p.certificates[j]
+		serial, err := jpki.NewSerial(a.rand)
+		if err != nil {
+			return err
+		}
+		c.ID = jpki.CertID{Issuer: i.issuers[c.Kind.CA()].ID, Serial: serial}
+		name, err := a.commonName(c.Kind, p.place)
+		if err != nil {
+			return err
+		}
+		s, err := a.subject(p, i.issuers, c, i.keys[j], p.caps[j], name)
+		if err != nil {
+			return err
+		}
+		tbs, err := s.tbs()
+		if err != nil {
+			return fmt.Errorf("build certificate: %w", err)
+		}
+		switch ok, err := s.issuer.fits(tbs); {
+		case err != nil:
+			return err
+		case !ok:
+			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
+		}
+		p.unsigned = append(p.unsigned, unsigned{s, tbs})
 	}
-	c.ID = jpki.CertID{Issuer: i.issuers[c.Kind.CA()].ID, Serial: serial}
+	return nil
+}
+
+// intend writes down that a certificate is about to be signed.
+func (a *Authority) intend(tx *store.Tx, i *issuance, c store.Certificate) error {
 	intent := store.Intent{
 		ID: c.ID, Kind: c.Kind, Holder: c.Holder, Token: c.Token, Partition: c.Partition, NotAfter: c.NotAfter,
 		Actor: i.by.String(), IdemKey: i.req.IdempotencyKey, CreatedAt: i.now,
@@ -289,15 +317,7 @@ func (a *Authority) sign(ctx context.Context, i *issuance) error {
 	for j := range i.plan.certificates {
 		c := &i.plan.certificates[j]
 		// 3.
-		name, err := a.commonName(c.Kind, i.plan.place)
-		if err != nil {
-			return err
-		}
-		subject, err := a.subject(i.plan, i.issuers, c, i.keys[j], i.plan.caps[j], name)
-		if err != nil {
-			return err
-		}
-		draft, err := subject.prepare()
+		draft, err := i.plan.unsigned[j].subject.prepareBuilt(i.plan.unsigned[j].tbs)
 		if err != nil {
 			if refused, ok := errors.AsType[*lintError](err); ok {
 				a.log.ErrorContext(ctx, "a certificate was refused before it was signed", slog.String("lint", refused.lint), slog.String("rule", refused.rule),
@@ -379,11 +399,18 @@ type issuePlan struct {
 	place        Municipality
 	token        store.Token
 	newToken     bool
-	certificates []store.Certificate // without serial and DER, in the order of the requests
+	certificates []store.Certificate // in the order of the requests; draw and sign complete them
 	caps         [][]time.Time       // for each certificate, what it must not outlive
 	ends         []store.Certificate // certificates whose place the new ones take
 	endCause     jpki.Cause
+	unsigned     []unsigned
 	intents      []store.Intent
+}
+
+// unsigned is a certificate before it is linted and signed.
+type unsigned struct {
+	subject *subject
+	tbs     []byte
 }
 
 // plan checks a request against the register, the token and the certificates in force.
@@ -422,29 +449,6 @@ func (a *Authority) plan(tx *store.Tx, i *issuance, now time.Time) (*issuePlan, 
 	}
 	return p, a.planValidity(p, all, i, now)
 }
-
-// planSize finds names and addresses that no certificate can carry, as long as no number has been spent on them.
-func (a *Authority) planSize(p *issuePlan, i *issuance) error {
-	for j, c := range p.certificates {
-		c.ID.Serial = longestSerial
-		s, err := a.subject(p, i.issuers, &c, i.keys[j], p.caps[j], longestName)
-		if err != nil {
-			return err
-		}
-		switch ok, err := s.fits(); {
-		case err != nil:
-			return err
-		case !ok:
-			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
-		}
-	}
-	return nil
-}
-
-var (
-	longestSerial, _ = jpki.SerialFromBytes(bytes.Repeat([]byte{0x7f}, jpki.SerialBytes))
-	longestName      = strings.Repeat("A", 24)
-)
 
 // planToken finds the token, or what is to be recorded of a new one. A phone's certificates are asked for with the card's
 // signature certificate every time, and hang on the one that asked last.

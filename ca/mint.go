@@ -52,10 +52,9 @@ func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []by
 	if err != nil {
 		return c, err
 	}
-	cert, err := issuer.sign(draft)
-	if err != nil {
+	if c.DER, err = issuer.sign(draft); err != nil {
 		return c, err
 	}
-	c.DER, c.KeyHash = cert.Raw, spkiHash(spki)
+	c.KeyHash = spkiHash(spki)
 	return c, nil
 }
