@@ -122,6 +122,9 @@ func (b *bench) run(ctx context.Context, database string) (err error) {
 	defer bars.Wait()
 	defer bar.Abort(false)
 	for round := range b.rounds {
+		if !isatty.IsTerminal(os.Stderr.Fd()) {
+			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
+		}
 		if err := b.roundInProcess(ctx, round); err != nil {
 			return err
 		}
@@ -129,6 +132,7 @@ func (b *bench) run(ctx context.Context, database string) (err error) {
 			return err
 		}
 	}
+	bar.SetTotal(-1, true)
 	bars.Wait()
 	// 3.
 	start := time.Now()

@@ -21,7 +21,7 @@ type footprint struct {
 
 const (
 	memoryClients = 32
-	memoryChunk   = 2000 // cards made ahead; another chunk is being issued meanwhile
+	memoryChunk   = 2000 // cards made ahead, at most; another chunk is being issued meanwhile
 	memoryEvery   = 250 * time.Millisecond
 )
 
@@ -37,12 +37,13 @@ func (b *bench) watchMemory(ctx context.Context, n int, out io.Writer, advance f
 		return nil, err
 	}
 	cards, issued := max(n/2, 1), atomic.Int64{}
+	chunk := min(max(cards/40, 1), memoryChunk) // several to a tenth
 	chunks := make(chan [][]byte)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(chunks)
-		for done := 0; done < cards; done += memoryChunk {
-			some, err := makeCards(ctx, b.ring, b.prefix(), min(memoryChunk, cards-done))
+		for done := 0; done < cards; done += chunk {
+			some, err := makeCards(ctx, b.ring, b.prefix(), min(chunk, cards-done))
 			if err != nil {
 				return err
 			}
