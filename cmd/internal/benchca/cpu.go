@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,6 +94,41 @@ func (p postgres) cpu() time.Duration {
 		}
 	}
 	return sum
+}
+
+// A meter tells how much of the machine others use: what is left of its processor time after ours.
+type meter struct {
+	at         time.Time
+	busy, ours time.Duration
+}
+
+// busy is the time all processors have worked since the machine started, or were taken away from it (proc(5), /proc/stat).
+func busy() time.Duration {
+	text, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(text), "\n")
+	f := strings.Fields(line)
+	const idle, wait, stolen = 4, 5, 8 // user, nice and system come first; guests' is contained in user's
+	if len(f) <= stolen {
+		return 0
+	}
+	return ticks(f[1:idle]) + ticks(f[wait+1:stolen+1])
+}
+
+func (b *bench) meter() meter {
+	ours := ownCPU() + b.postgres.cpu()
+	for _, a := range b.servers {
+		ours += cpuOf(a.pid)
+	}
+	for _, p := range b.peers {
+		ours += cpuOf(p.pid)
+	}
+	return meter{time.Now(), busy(), ours}
+}
+
+// others is the share of the processors that others have used since.
+func (m meter) others(now meter) float64 {
+	theirs := (now.busy - m.busy) - (now.ours - m.ours)
+	return max(theirs.Seconds(), 0) / now.at.Sub(m.at).Seconds() / float64(runtime.NumCPU())
 }
 
 // spell is how long a bare operation is measured at a time.

@@ -121,6 +121,7 @@ func (b *bench) run(ctx context.Context, database string) (err error) {
 	b.bar = bar
 	defer bars.Wait()
 	defer bar.Abort(false)
+	begin := b.meter()
 	for round := range b.rounds {
 		if !isatty.IsTerminal(os.Stderr.Fd()) {
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
@@ -132,6 +133,7 @@ func (b *bench) run(ctx context.Context, database string) (err error) {
 			return err
 		}
 	}
+	others := begin.others(b.meter())
 	bar.SetTotal(-1, true)
 	bars.Wait()
 	// 3.
@@ -162,9 +164,9 @@ func (b *bench) run(ctx context.Context, database string) (err error) {
 		}
 	}
 	// 4.
-	fmt.Printf("\n%s; %d processors, %s; medians of %d rounds\n\n", settings, runtime.GOMAXPROCS(0), runtime.Version(), b.rounds)
+	fmt.Printf("\n%s; %d processors, %s; medians of %d round(s)\n\n", settings, runtime.GOMAXPROCS(0), runtime.Version(), b.rounds)
 	b.results.table(os.Stdout)
-	fmt.Println()
+	fmt.Printf("Other work took %.0f %% of its processors meanwhile; the more, the less certificates a second say. Trust those per CPU-second first.\n\n", 100*others)
 	for _, t := range append(b.results.targets(), eventsTarget(took), memoryTarget(b.memory, prints)) {
 		fmt.Println(t)
 	}
