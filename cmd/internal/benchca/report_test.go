@@ -64,6 +64,16 @@ func TestTargetsBeyondTheBoundAreCalledSo(t *testing.T) {
 	}
 }
 
+func TestARatioThatTheBoundForbidsIsCalledSo(t *testing.T) {
+	ours, peer := row{outside, rsa2048, 8}, row{stepCA, rsa2048, 8}
+	for certs, beyond := range map[int]bool{360: false, 361: true} { // 2.5 times 360 is the bound
+		line := measured(map[row][]sample{ours: {seconds(100)}, peer: {seconds(certs)}}).targets()[3].String()
+		if strings.Contains(line, "out of reach") != beyond {
+			t.Errorf("peer makes %d: %s", certs, line)
+		}
+	}
+}
+
 func TestTheTableLinesUp(t *testing.T) {
 	r := measured(map[row][]sample{{inside, rsa2048, 8}: {seconds(1)}, {outside, p256, 32}: {seconds(123456)}, {stepCA, p256, 32}: {{certs: 10, wall: time.Second, cpu: time.Second}}})
 	var out strings.Builder
