@@ -208,10 +208,10 @@ func (r *results) targets() []target {
 	)
 	// What nobody can have who makes signatures with this library and checks proofs of possession is said.
 	outOfReach := func(want float64, best []float64) string {
-		if len(best) == 0 || slices.Max(best) >= want {
+		if len(best) == 0 || median(best) >= want {
 			return ""
 		}
-		return fmt.Sprintf("; out of reach per CPU-s: the bound is %.2f x", slices.Max(best))
+		return fmt.Sprintf("; out of reach per CPU-s: the bound is %.2f x", median(best))
 	}
 	bounded := func(key string, want float64) string {
 		var best []float64
