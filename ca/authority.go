@@ -54,14 +54,14 @@ type Config struct {
 
 // An Authority is the certification authority. See the package comment.
 type Authority struct {
-	store       *store.Store
-	profile     *Profile
-	statusURL   string
-	now         func() time.Time
-	rand        io.Reader
-	log         *slog.Logger
-	stationCAs  *x509.CertPool
-	transitions []transition
+	store        *store.Store
+	profile      *Profile
+	statusURL    string
+	now          func() time.Time
+	rand         io.Reader
+	log          *slog.Logger
+	stationCerts verifiedCerts
+	transitions  []transition
 
 	activating  sync.Mutex              // one at a time
 	issuing     atomic.Pointer[issuers] // swapped whole
@@ -83,15 +83,15 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, signingTime: c.SigningTime}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCerts: verifiedCerts{roots: c.StationCAs}, signingTime: c.SigningTime}
 	if a.signingTime < 0 {
 		return nil, errors.New("ca: Config.SigningTime is negative")
 	}
 	if a.signingTime == 0 {
 		a.signingTime = 30 * time.Second
 	}
-	if a.stationCAs == nil {
-		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
+	if a.stationCerts.roots == nil {
+		a.stationCerts.roots = x509.NewCertPool() // empty, where nil would mean the system's
 	}
 	issuing, err := newIssuers(c.Profile, c.Issuers)
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -250,6 +251,12 @@ func (tx *Tx) Station(id string) (Station, error) {
 		Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
 	s.Disabled = disabled.Valid
 	return s, notFound(err, jpki.UnknownStation)
+}
+
+// Station is [Tx.Station] by itself: one query, for every request asks it.
+func (s *Store) Station(ctx context.Context, id string) (Station, error) {
+	found, err := (&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}).Station(id)
+	return found, s.d.classify(ctx, err)
 }
 
 // PutStation enrols a station or replaces its key.

@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -56,6 +57,7 @@ func main() {
 			b.rounds, b.pairs, b.withPeers = 1, 200, false
 		}
 		b.profile = *profile
+		debug.SetGCPercent(400) // as servers have it
 		err = b.run(ctx, *database)
 	}
 	if err != nil {
