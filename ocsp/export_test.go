@@ -1,4 +1,4 @@
 package ocsp
 
-// DecodePath is for the fuzz test of the one parser that has no exported face.
-var DecodePath = decodePath
+// DecodePath is [DecodeGET] for a path that is a string.
+func DecodePath(path string) ([]byte, error) { return decodePath(path, nil) }
