@@ -49,7 +49,7 @@ type delegate struct {
 
 // checkOneOf is how many ECDSA signatures by a key in our own memory share one check of the signature itself: checking
 // costs 2.4 signatures there. Keys elsewhere and RSA keys, where it costs a thirtieth, have every signature checked.
-const checkOneOf = 64
+const checkOneOf = 256
 
 func newDelegate(d Delegate, cfg *Config) (*delegate, error) {
 	if d.IssuerCertificate == nil || d.Certificate == nil || d.Key == nil {

@@ -117,8 +117,22 @@ func readAlgorithm(s *cryptobyte.String) (oid string, params cryptobyte.String, 
 // readTime reads a GeneralizedTime as DER has it, in UTC to the second (X.690 §11.7).
 func readTime(s *cryptobyte.String, t *time.Time) bool {
 	var text cryptobyte.String
-	peek := *s
-	return peek.ReadASN1(&text, asn1.GeneralizedTime) && len(text) == len("YYYYMMDDhhmmssZ") && text[len(text)-1] == 'Z' && s.ReadASN1GeneralizedTime(t)
+	if !s.ReadASN1(&text, asn1.GeneralizedTime) || len(text) != timeOctets || text[timeOctets-1] != 'Z' {
+		return false
+	}
+	var n [7]int // century, year, month, day, hour, minute, second
+	for i := range n {
+		tens, ones := text[2*i]-'0', text[2*i+1]-'0'
+		if tens > 9 || ones > 9 {
+			return false
+		}
+		n[i] = 10*int(tens) + int(ones)
+	}
+	if n[2] < 1 || n[2] > 12 || n[3] < 1 || n[3] > 31 || n[4] > 23 || n[5] > 59 || n[6] > 59 {
+		return false
+	}
+	*t = time.Date(100*n[0]+n[1], time.Month(n[2]), n[3], n[4], n[5], n[6], 0, time.UTC)
+	return t.Day() == n[3] // there is no 31st of June
 }
 
 func isNULL(params []byte) bool { return string(params) == "\x05\x00" }

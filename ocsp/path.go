@@ -63,6 +63,14 @@ func decodePath[T string | []byte](path T, dst []byte) ([]byte, error) {
 	var bits uint32
 	behind := false
 	for i := 0; i < len(path); i++ {
+		for n%4 == 0 && length > 0 && len(der)+4 <= length && i+4 < len(path) { // most of most paths
+			a, b, c, d := letters[path[i]], letters[path[i+1]], letters[path[i+2]], letters[path[i+3]]
+			if (a|b|c|d)&0xc0 != 0 {
+				break
+			}
+			der = append(der, a<<2|b>>4, b<<4|c>>2, c<<6|d)
+			i, n = i+4, n+4
+		}
 		c := path[i]
 		if c == '%' {
 			if i+2 >= len(path) {
