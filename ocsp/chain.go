@@ -121,7 +121,7 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 		x := r.begin(d, ask.at, asOf, []Answer{{CertID: CertID{Raw: bytes.Clone(ask.certID)}, Unknown: true}}, nil)
 		return r.uncached(ctx, q, d, x)
 	}
-	if stateNumber(st.State) == 0 {
+	if stateNumber(st.State) == 0 || !writable(st.Since) {
 		return r.refuse(InternalError)
 	}
 	var k key
@@ -252,7 +252,7 @@ func (r *Responder) late(at time.Time) bool { return r.cfg.Now().Sub(at) > r.cfg
 // set enters a status, and reports false for one that is none of the states: nothing is signed about it.
 func (a *Answer) set(st *jpki.Status) bool {
 	a.Reason, a.RevokedAt, a.Revoked = st.Revocation()
-	return stateNumber(st.State) != 0
+	return stateNumber(st.State) != 0 && writable(a.RevokedAt)
 }
 
 // begin returns answers with their times: producedAt was taken before the statuses were read, so that an answer never

@@ -51,7 +51,7 @@ func (k *key) hold() (release func()) {
 }
 
 // exchange asks about one certificate of the first generation and checks a successful answer.
-func (w *world) exchange(t testing.TB, ctx context.Context, hash crypto.Hash, nonce []byte, serials ...jpki.Serial) *ocsp.Response {
+func (w *world) exchange(ctx context.Context, t testing.TB, hash crypto.Hash, nonce []byte, serials ...jpki.Serial) *ocsp.Response {
 	t.Helper()
 	der := must(must(ocsp.NewRequest(w.first.cert, hash, nonce, serials...)).Marshal())
 	return w.check(t, w.responder.Exchange(ctx, &ocsp.Query{Request: der}), nonce)
@@ -79,7 +79,7 @@ func (w *world) check(t testing.TB, reply ocsp.Reply, nonce []byte) *ocsp.Respon
 
 func (w *world) says(t testing.TB, serial jpki.Serial) string {
 	t.Helper()
-	r := w.exchange(t, t.Context(), crypto.SHA256, nil, serial)
+	r := w.exchange(t.Context(), t, crypto.SHA256, nil, serial)
 	if r.Status != ocsp.Successful {
 		return r.Status.String()
 	}
@@ -116,12 +116,12 @@ func withKey(k *key) option {
 func TestKeptAnswers(t *testing.T) {
 	near := new(shelf)
 	w := newWorld(t, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Near = near })
-	first := w.exchange(t, t.Context(), crypto.SHA256, nil, w.good)
-	if again := w.exchange(t, t.Context(), crypto.SHA256, nil, w.good); !bytes.Equal(first.Raw, again.Raw) {
+	first := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good)
+	if again := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good); !bytes.Equal(first.Raw, again.Raw) {
 		t.Error("signed anew")
 	}
 	for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA384} {
-		if r := w.exchange(t, t.Context(), hash, nil, w.good); r.Answers[0].CertID.Hash != hash {
+		if r := w.exchange(t.Context(), t, hash, nil, w.good); r.Answers[0].CertID.Hash != hash {
 			t.Errorf("asked with %v, answered with %v", hash, r.Answers[0].CertID.Hash)
 		}
 	}
@@ -133,9 +133,9 @@ func TestKeptAnswers(t *testing.T) {
 	}
 	w.sources(t, map[string]uint64{"near": 1, "signed": 4})
 	// Nothing is kept of what nobody else can use or what there is no end of.
-	w.exchange(t, t.Context(), crypto.SHA256, []byte("nonce"), w.good)
-	w.exchange(t, t.Context(), crypto.SHA256, nil, w.never)
-	w.exchange(t, t.Context(), crypto.SHA256, nil, w.good, w.hold)
+	w.exchange(t.Context(), t, crypto.SHA256, []byte("nonce"), w.good)
+	w.exchange(t.Context(), t, crypto.SHA256, nil, w.never)
+	w.exchange(t.Context(), t, crypto.SHA256, nil, w.good, w.hold)
 	if near.len() != 4 {
 		t.Errorf("%d answers are kept", near.len())
 	}
@@ -152,7 +152,7 @@ func TestSlowSignerOfAnEarlierVersion(t *testing.T) {
 	var wg sync.WaitGroup
 	before := k.n.Load()
 	wg.Go(func() {
-		if r := w.exchange(t, ctx, crypto.SHA256, nil, w.good); r.Status != ocsp.TryLater {
+		if r := w.exchange(ctx, t, crypto.SHA256, nil, w.good); r.Status != ocsp.TryLater {
 			t.Errorf("given up: %v", r.Status)
 		}
 	})
@@ -232,7 +232,7 @@ func TestFarShelfLies(t *testing.T) {
 			// No octet may be changed.
 			far := new(shelf)
 			w := newWorld(t, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Far, c.Secret = []ocsp.Shelf{far}, mode.secret })
-			first := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold)
+			first := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold)
 			at, size := 0, 0
 			far.get = func(_ string, v []byte, ok bool) ([]byte, bool) {
 				v = bytes.Clone(v)
@@ -245,12 +245,12 @@ func TestFarShelfLies(t *testing.T) {
 				if mode.secret == nil && at >= size-32 {
 					break // where the MAC would be
 				}
-				if r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold); r.Status != ocsp.Successful || bytes.Equal(r.Raw, first.Raw) {
+				if r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold); r.Status != ocsp.Successful || bytes.Equal(r.Raw, first.Raw) {
 					t.Errorf("octet %d of %d: %v", at, size, r.Status)
 				}
 			}
 			far.get, far.put = nil, nil
-			if r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold); !bytes.Equal(r.Raw, first.Raw) {
+			if r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold); !bytes.Equal(r.Raw, first.Raw) {
 				t.Error("what is right is not believed either")
 			}
 		})
@@ -262,7 +262,7 @@ func TestFarShelfIsShared(t *testing.T) {
 	far := new(shelf)
 	k := p256()
 	w := newWorld(t, p256(), p256(), k, now, func(_ *world, c *ocsp.Config) { c.Far, c.Secret = []ocsp.Shelf{far}, bytes.Repeat([]byte{7}, 32) })
-	one := w.exchange(t, t.Context(), crypto.SHA256, nil, w.good)
+	one := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good)
 	other := func(secret []byte) *ocsp.Responder {
 		return must(ocsp.New(ocsp.Config{
 			Delegates: w.delegates, Now: w.clock.now, Near: new(shelf), Far: []ocsp.Shelf{far}, Secret: secret,
@@ -351,7 +351,7 @@ func TestKeyHangs(t *testing.T) {
 			if i%2 == 0 {
 				nonce = []byte("nonce")
 			}
-			if r := w.exchange(t, t.Context(), crypto.SHA256, nonce, w.hold); r.Status != ocsp.TryLater {
+			if r := w.exchange(t.Context(), t, crypto.SHA256, nonce, w.hold); r.Status != ocsp.TryLater {
 				t.Error(r.Status)
 			}
 		})
@@ -399,7 +399,7 @@ func TestKeyFails(t *testing.T) {
 	if s := w.says(t, w.hold); s != "internalError" {
 		t.Errorf("a key that panics: %s", s)
 	}
-	if r := w.exchange(t, t.Context(), crypto.SHA256, []byte("nonce"), w.hold); r.Status != ocsp.InternalError {
+	if r := w.exchange(t.Context(), t, crypto.SHA256, []byte("nonce"), w.hold); r.Status != ocsp.InternalError {
 		t.Errorf("a key that panics, with a nonce: %v", r.Status)
 	}
 	k.panic.Store(false)
@@ -413,7 +413,7 @@ func TestClockSetBack(t *testing.T) {
 	w := newWorld(t, p256(), p256(), p256(), now, withNear)
 	w.says(t, w.hold)
 	w.clock.advance(-time.Minute)
-	r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold)
+	r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold)
 	for _, a := range r.Answers {
 		if a.ThisUpdate.After(w.clock.now()) {
 			t.Error("of the future")
@@ -455,7 +455,7 @@ func TestManyStatuses(t *testing.T) {
 		return jpki.Status{}, now, jpki.UnknownCertificate
 	}}
 	w = newWorld(t, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Statuses = many })
-	r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.never, w.good, w.hold, w.never)
+	r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.never, w.good, w.hold, w.never)
 	var got []string
 	for _, a := range r.Answers {
 		got = append(got, answer(a))
@@ -466,7 +466,7 @@ func TestManyStatuses(t *testing.T) {
 	if d := cmp.Diff([]string{"unknown", "good", "revoked", "unknown"}, got); d != "" || many.calls != 1 {
 		t.Errorf("%d calls\n%s", many.calls, d)
 	}
-	if r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.good, w.discarded); r.Status != ocsp.InternalError {
+	if r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good, w.discarded); r.Status != ocsp.InternalError {
 		t.Errorf("state of tomorrow: %v", r.Status)
 	}
 }

@@ -92,7 +92,7 @@ func FuzzExchange(f *testing.F) {
 func FuzzKeptValue(f *testing.F) {
 	far := new(shelf)
 	w := newWorld(f, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Far, c.Secret = []ocsp.Shelf{far}, bytes.Repeat([]byte{7}, 32) })
-	first := w.exchange(f, f.Context(), crypto.SHA256, nil, w.hold)
+	first := w.exchange(f.Context(), f, crypto.SHA256, nil, w.hold)
 	var genuine []byte
 	for _, v := range far.values {
 		genuine = v
@@ -103,7 +103,7 @@ func FuzzKeptValue(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, value []byte) {
 		far.get = func(string, []byte, bool) ([]byte, bool) { return value, true }
-		r := w.exchange(t, context.Background(), crypto.SHA256, nil, w.hold)
+		r := w.exchange(context.Background(), t, crypto.SHA256, nil, w.hold)
 		if a, err := r.Answer(w.first.cert, w.hold); err != nil || !a.Revoked {
 			t.Fatalf("%+v, %v", a, err)
 		}

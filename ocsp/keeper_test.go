@@ -65,7 +65,7 @@ func TestKeeper(t *testing.T) {
 		if err := k.Look(t.Context()); err != nil && !c.down {
 			t.Fatal(err)
 		}
-		r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.good)
+		r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good)
 		if r.Status != ocsp.Successful {
 			t.Fatalf("hour %d: %v", hour, r.Status)
 		}

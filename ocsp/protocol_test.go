@@ -86,7 +86,7 @@ func TestNeverIssued(t *testing.T) {
 	for _, way := range []ocsp.NeverIssued{ocsp.AsUnknown, ocsp.AsRevoked, ocsp.AsUnauthorized} {
 		w := newWorld(t, p256(), p256(), p256(), now, withNear, func(_ *world, c *ocsp.Config) { c.NeverIssued, c.Retention = way, time.Hour })
 		for name, serials := range map[string][]jpki.Serial{"one": {w.never}, "with a good one": {w.good, w.never}} {
-			r := w.exchange(t, t.Context(), crypto.SHA256, nil, serials...)
+			r := w.exchange(t.Context(), t, crypto.SHA256, nil, serials...)
 			if way == ocsp.AsUnauthorized {
 				if r.Status != ocsp.Unauthorized {
 					t.Errorf("%s: %v", name, r.Status)
@@ -122,7 +122,7 @@ func TestExtensionsOfAnswers(t *testing.T) {
 		c.ByName, c.Retention, c.CRLs = true, 10*time.Hour, map[jpki.IssuerID]string{w.first.id: url}
 	})
 	for range 2 {
-		r := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold)
+		r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold)
 		a := r.Answers[0]
 		if a.CRL != url || !a.ArchiveCutoff.Equal(now.Add(-10*time.Hour).Truncate(time.Second)) || r.ResponderKeyHash != nil || !bytes.Equal(r.ResponderName, w.delegates[0].Certificate.RawSubject) {
 			t.Errorf("%+v, name %x", a, r.ResponderName)
@@ -134,7 +134,7 @@ func TestExtensionsOfAnswers(t *testing.T) {
 	}
 	// The authority's own beginning is as far as it can go.
 	w = newWorld(t, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Retention = 1000 * time.Hour })
-	if a := w.exchange(t, t.Context(), crypto.SHA256, nil, w.hold).Answers[0]; !a.ArchiveCutoff.Equal(w.first.cert.NotBefore) {
+	if a := w.exchange(t.Context(), t, crypto.SHA256, nil, w.hold).Answers[0]; !a.ArchiveCutoff.Equal(w.first.cert.NotBefore) {
 		t.Errorf("archive cutoff %v", a.ArchiveCutoff)
 	}
 }
@@ -178,8 +178,6 @@ func TestAccess(t *testing.T) {
 			c.Access = ocsp.Access{Who: who, Anchors: []*x509.Certificate{parties.cert}, Register: known}
 		})
 	}
-	world(ocsp.Everybody)
-	plain := must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, w.good)).Marshal())
 	for _, test := range []struct {
 		who                                        ocsp.Admission
 		nobody, byCert, unknownCert, signed, wrong ocsp.ResponseStatus
@@ -194,7 +192,7 @@ func TestAccess(t *testing.T) {
 		right := openSSLRequest(t, w, bank, key)
 		spoilt := bytes.Clone(right)
 		spoilt[bytes.Index(spoilt, bank.Raw)-10] ^= 1
-		plain = must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, w.good)).Marshal())
+		plain := must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, w.good)).Marshal())
 		for name, c := range map[string]struct {
 			der    []byte
 			client []byte
@@ -294,7 +292,7 @@ func TestHandover(t *testing.T) {
 	successor := w.first.delegate(p256())
 	byNew := func() (n int) {
 		for _, s := range serials {
-			if w.exchange(t, t.Context(), crypto.SHA256, nil, s).Certificates[0].Equal(successor.Certificate) {
+			if w.exchange(t.Context(), t, crypto.SHA256, nil, s).Certificates[0].Equal(successor.Certificate) {
 				n++
 			}
 		}

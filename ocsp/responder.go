@@ -117,32 +117,32 @@ func (c *Config) fill() error {
 	}
 	switch {
 	case c.Statuses == nil:
-		return errors.New("Statuses is required")
+		return errors.New("make OCSP responder: Statuses is required")
 	case c.Now == nil:
-		return errors.New("Now is required")
+		return errors.New("make OCSP responder: Now is required")
 	case c.Validity < time.Second || c.Validity%time.Second != 0:
-		return errors.New("Validity is not a positive number of seconds")
+		return errors.New("make OCSP responder: Validity is not a positive number of seconds")
 	case c.Refresh < 0 || c.Refresh > c.Validity:
-		return errors.New("Refresh is negative or beyond Validity")
+		return errors.New("make OCSP responder: Refresh is negative or beyond Validity")
 	case c.MaxAge < 0 || c.MaxAge%time.Second != 0 || c.MaxAge > room:
-		return errors.New("MaxAge is not a number of seconds for which there is room between Refresh and Validity")
+		return errors.New("make OCSP responder: MaxAge is not a number of seconds for which there is room between Refresh and Validity")
 	case c.RevokedMaxAge < 0 || c.RevokedMaxAge%time.Second != 0 || c.RevokedMaxAge > room:
-		return errors.New("RevokedMaxAge is not a number of seconds for which there is room between Refresh and Validity")
+		return errors.New("make OCSP responder: RevokedMaxAge is not a number of seconds for which there is room between Refresh and Validity")
 	case c.Late < 0 || c.MaxSigning < 0 || c.MaxWaiting < 0 || c.Handover < 0 || c.Retention < 0:
-		return errors.New("Late, MaxSigning, MaxWaiting, Handover or Retention is negative")
+		return errors.New("make OCSP responder: Late, MaxSigning, MaxWaiting, Handover or Retention is negative")
 	case c.Prefix != "" && (c.Prefix[0] != '/' || strings.HasSuffix(c.Prefix, "/")):
-		return errors.New("Prefix does not begin with a slash or ends with one")
+		return errors.New("make OCSP responder: Prefix does not begin with a slash or ends with one")
 	case c.Secret != nil && len(c.Secret) < 32:
-		return errors.New("Secret has fewer than 32 octets")
+		return errors.New("make OCSP responder: Secret has fewer than 32 octets")
 	}
 	switch c.NeverIssued {
 	case AsUnknown, AsRevoked, AsUnauthorized:
 	default:
-		return errors.New("NeverIssued is none of the ways")
+		return errors.New("make OCSP responder: NeverIssued is none of the ways")
 	}
 	for _, url := range c.CRLs {
 		if !isIA5(url) || len(url) > 1024 {
-			return errors.New("a URL of CRLs is not ASCII or longer than 1024")
+			return errors.New("make OCSP responder: a URL of CRLs is not ASCII or longer than 1024")
 		}
 	}
 	return nil
@@ -171,7 +171,7 @@ type Responder struct {
 // New returns a responder, having checked its delegates and tried their keys.
 func New(cfg Config) (*Responder, error) {
 	if err := cfg.fill(); err != nil {
-		return nil, fmt.Errorf("make OCSP responder: %w", err)
+		return nil, err
 	}
 	r := &Responder{cfg: cfg, signing: make(chan struct{}, cfg.MaxSigning)}
 	r.flights.m = map[key]*flight{}
