@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -191,13 +192,14 @@ func latest(a, b time.Time) time.Time {
 // errWrong means that a key or our own writer made something that does not say what it should.
 var errWrong = errors.New("the response made is not what it should be")
 
+// drafts are for what is signed: it is copied into the response.
+var drafts = sync.Pool{New: func() any { return newBackwards(512) }}
+
 // respond returns the signed DER of a successful response, which was read again and compared.
 func (d *delegate) respond(x *answers) ([]byte, error) {
-	room := 0
-	for i := range x.list {
-		room += len(x.list[i].CertID.Raw) + len(x.list[i].CRL) + answerOctets
-	}
-	w := newBackwards(room + len(d.id) + len(x.nonce) + 128)
+	w := drafts.Get().(*backwards)
+	defer drafts.Put(w)
+	w.i = len(w.b)
 	w.responseData(d.id, x)
 	tbs := w.bytes()
 	signature, err := d.sign(tbs)

@@ -93,8 +93,16 @@ func readOID(s *cryptobyte.String) (string, bool) {
 		}
 		first = b&0x80 == 0
 	}
+	for _, known := range known {
+		if string(oid) == known {
+			return known, true // without a copy
+		}
+	}
 	return string(oid), true
 }
+
+// known are the object identifiers that nearly all messages have.
+var known = []string{oidSHA1, oidSHA256, oidECDSA256, oidRSA256, oidBasic, oidNonce, oidCutoff, oidSHA384, oidECDSA384, oidCRL}
 
 // readAlgorithm reads an AlgorithmIdentifier; params is its one optional element, with header.
 func readAlgorithm(s *cryptobyte.String) (oid string, params cryptobyte.String, ok bool) {

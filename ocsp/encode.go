@@ -8,18 +8,17 @@ import (
 
 // The identifier octets of what we write and of the one kind of request that is read by hand.
 const (
-	tagInteger   = 0x02
-	tagBits      = 0x03
-	tagOctets    = 0x04
-	tagOID       = 0x06
-	tagEnum      = 0x0a
-	tagIA5       = 0x16
-	tagTime      = 0x18
-	tagSequence  = 0x30
-	tagImplicit  = 0x80 // [0] IMPLICIT of a primitive
-	tagExplicit  = 0xa0 // [0] EXPLICIT
-	timeOctets   = 15   // YYYYMMDDhhmmssZ
-	answerOctets = 160  // about what one answer takes
+	tagInteger  = 0x02
+	tagBits     = 0x03
+	tagOctets   = 0x04
+	tagOID      = 0x06
+	tagEnum     = 0x0a
+	tagIA5      = 0x16
+	tagTime     = 0x18
+	tagSequence = 0x30
+	tagImplicit = 0x80 // [0] IMPLICIT of a primitive
+	tagExplicit = 0xa0 // [0] EXPLICIT
+	timeOctets  = 15   // YYYYMMDDhhmmssZ
 )
 
 // A backwards writer writes DER from the end to the beginning: what is inside is there before its length is written, so
