@@ -198,41 +198,31 @@ func splitSerial(certID []byte) (last byte, serial []byte, ok bool) {
 // find reads the statuses of the certificates and the time up to which the oldest view they rest on is complete.
 func (r *Responder) find(ctx context.Context, issuer jpki.IssuerID, ids []CertID, at time.Time) (list []Answer, asOf time.Time, refusal ResponseStatus) {
 	list, asOf = make([]Answer, len(ids)), at
-	var wanted []jpki.CertID
-	var where []int
 	for i := range ids {
-		list[i].CertID = ids[i]
-		if list[i].Unknown = ids[i].Serial.IsZero(); !list[i].Unknown { // no authority may issue such a number
-			wanted, where = append(wanted, jpki.CertID{Issuer: issuer, Serial: ids[i].Serial}), append(where, i)
+		a := &list[i]
+		a.CertID = ids[i]
+		if a.CertID.Serial.IsZero() {
+			a.Unknown = true // no authority may issue such a number
+			continue
 		}
-	}
-	if r.many != nil && len(wanted) > 1 {
-		found, view, err := r.many.StatusesAt(ctx, wanted, at.Add(-r.cfg.Late))
-		switch {
-		case err != nil:
-			return nil, asOf, trouble(ctx, err)
-		case len(found) != len(wanted):
-			return nil, asOf, InternalError
-		}
-		for n, i := range where {
-			if list[i].Unknown = found[n] == (jpki.Status{}); !list[i].Unknown && !list[i].set(&found[n]) {
-				return nil, asOf, InternalError
-			}
-		}
-		return list, earliest(asOf, view), Successful
-	}
-	for n, id := range wanted {
-		if n > 0 && r.late(at) {
+		if i > 0 && r.late(at) {
 			r.counts.one(countLate)
 			return nil, asOf, TryLater
 		}
-		st, view, err := r.cfg.Statuses.Status(ctx, id)
-		switch i := where[n]; {
+		var st jpki.Status
+		var view time.Time
+		var err error
+		if id := (jpki.CertID{Issuer: issuer, Serial: a.CertID.Serial}); r.many != nil {
+			st, view, err = r.many.StatusAt(ctx, id, at)
+		} else {
+			st, view, err = r.cfg.Statuses.Status(ctx, id)
+		}
+		switch {
 		case errors.Is(err, jpki.UnknownCertificate):
-			list[i].Unknown = true
+			a.Unknown = true
 		case err != nil:
 			return nil, asOf, trouble(ctx, err)
-		case !list[i].set(&st):
+		case !a.set(&st):
 			return nil, asOf, InternalError
 		}
 		asOf = earliest(asOf, view)

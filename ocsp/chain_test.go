@@ -421,29 +421,25 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// One read of the view answers a question about many.
+// manyStatuses counts how often the log would have been read: for what is not known yet at the time of arrival.
 type manyStatuses struct {
 	statusesFunc
-	calls int
+	view  time.Time
+	reads int
 }
 
-func (m *manyStatuses) StatusesAt(_ context.Context, ids []jpki.CertID, since time.Time) ([]jpki.Status, time.Time, error) {
-	m.calls++
-	out := make([]jpki.Status, len(ids))
-	for i, id := range ids {
-		if st, _, err := m.statusesFunc(nil, id); err == nil { //nolint:staticcheck // the function has no use for a context
-			out[i] = st
-		}
+func (m *manyStatuses) StatusAt(ctx context.Context, id jpki.CertID, arrived time.Time) (jpki.Status, time.Time, error) {
+	st, _, err := m.statusesFunc(ctx, id)
+	if err != nil && m.view.Before(arrived) {
+		m.view = arrived
+		m.reads++
 	}
-	if since.After(now) {
-		return nil, now, jpki.Errorf(jpki.Unavailable, "the future is asked for")
-	}
-	return out, now.Add(-time.Second), nil
+	return st, m.view, err
 }
 
 func TestManyStatuses(t *testing.T) {
 	var w *world
-	many := &manyStatuses{statusesFunc: func(_ context.Context, id jpki.CertID) (jpki.Status, time.Time, error) {
+	many := &manyStatuses{view: now.Add(-time.Second), statusesFunc: func(_ context.Context, id jpki.CertID) (jpki.Status, time.Time, error) {
 		switch id.Serial {
 		case w.good:
 			return jpki.Status{State: jpki.Good, Version: 1}, now, nil
@@ -455,7 +451,7 @@ func TestManyStatuses(t *testing.T) {
 		return jpki.Status{}, now, jpki.UnknownCertificate
 	}}
 	w = newWorld(t, p256(), p256(), p256(), now, func(_ *world, c *ocsp.Config) { c.Statuses = many })
-	r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.never, w.good, w.hold, w.never)
+	r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good, w.never, w.hold, w.never, newSerial())
 	var got []string
 	for _, a := range r.Answers {
 		got = append(got, answer(a))
@@ -463,8 +459,8 @@ func TestManyStatuses(t *testing.T) {
 			t.Errorf("this update %v", a.ThisUpdate)
 		}
 	}
-	if d := cmp.Diff([]string{"unknown", "good", "revoked", "unknown"}, got); d != "" || many.calls != 1 {
-		t.Errorf("%d calls\n%s", many.calls, d)
+	if d := cmp.Diff([]string{"good", "unknown", "revoked", "unknown", "unknown"}, got); d != "" || many.reads != 1 {
+		t.Errorf("%d reads\n%s", many.reads, d)
 	}
 	if r := w.exchange(t.Context(), t, crypto.SHA256, nil, w.good, w.discarded); r.Status != ocsp.InternalError {
 		t.Errorf("state of tomorrow: %v", r.Status)

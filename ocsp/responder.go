@@ -28,11 +28,11 @@ type Statuses interface {
 // ManyStatuses is what a source of statuses may offer besides, so that a question about many certificates costs at most one
 // read of what it follows, and not one for each that it does not know.
 //
-// StatusesAt returns the statuses in the order of the certificates, from one view that is complete at least up to since;
-// one that was never issued has the zero Status. The error is as for Status. The slices belong to the caller.
+// StatusAt is Status for one of several questions that arrived together at the given time, by the responder's clock: a view
+// that is complete up to then is enough to say that a certificate was never issued.
 type ManyStatuses interface {
 	Statuses
-	StatusesAt(ctx context.Context, ids []jpki.CertID, since time.Time) (st []jpki.Status, asOf time.Time, err error)
+	StatusAt(ctx context.Context, id jpki.CertID, arrived time.Time) (st jpki.Status, asOf time.Time, err error)
 }
 
 // NeverIssued says how a question about a certificate that was never issued is answered.

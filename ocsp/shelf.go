@@ -34,7 +34,7 @@ type Shelf interface {
 //	    47       8  version of the status
 //	    55       1  state
 //	    56       1  reason
-//	    57       8  since when, Unix seconds
+//	    57       8  since when, Unix seconds; 0 for good, of which no answer says it
 type key [keySize]byte
 
 const (
@@ -66,7 +66,9 @@ func (k *key) set(d *delegate, form byte, serial []byte, st *jpki.Status) {
 	copy(k[27:47], serial)
 	binary.BigEndian.PutUint64(k[47:], uint64(st.Version))
 	k[55], k[56] = stateNumber(st.State), byte(st.Reason)
-	binary.BigEndian.PutUint64(k[57:], uint64(st.Since.Unix()))
+	if st.State != jpki.Good {
+		binary.BigEndian.PutUint64(k[57:], uint64(st.Since.Unix()))
+	}
 }
 
 // A kept answer is a value of a shelf taken apart. Its slices alias the value.
