@@ -27,11 +27,11 @@ func under(prefix string, r *http.Request) (rest string, ok bool) {
 
 var errPath = errors.New("path is not the base64 of an OCSP request")
 
-// decodePath reads the request out of a GET's path (RFC 6960 appendix A.1): base64, percent-encoded in whole, in part or
+// DecodePath reads the request out of a GET's path (RFC 6960 appendix A.1): base64, percent-encoded in whole, in part or
 // not at all. It also takes what clients and proxies make of it: the URL-safe alphabet, a plus that became a space, line
 // breaks, no padding, slashes before and behind. A slash behind may be base64 or an addition; the request, being DER,
 // says itself where it ends.
-func decodePath(path string) ([]byte, error) {
+func DecodePath(path string) ([]byte, error) {
 	if len(path) > 4*MaxRequestBytes { // percent-encoded in whole: 4/3 × 3
 		return nil, errPath
 	}

@@ -178,7 +178,7 @@ func (r *Responder) read(w http.ResponseWriter, req *http.Request) ([]byte, bool
 		r.outcomes.Add(string(jpki.WriteProblem(w, req, jpki.NotFound)))
 		return nil, false
 	case req.Method == http.MethodGet:
-		der, err := decodePath(rest)
+		der, err := DecodePath(rest)
 		if err != nil {
 			r.refuse(w, MalformedRequest)
 		}
