@@ -2,6 +2,7 @@ package front
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
 )
 
@@ -14,14 +15,15 @@ const (
 
 // A head is a request's head as far as this server looks at it. Its slices lie in the connection's buffer.
 type head struct {
-	method, target []byte
-	http10         bool
-	close          bool // the client wants it to be the last
-	keep           bool // the client wants it not to be the last, which HTTP/1.0 has to say
-	chunked        bool
-	length         int  // of the body; 0 without one, or chunked
-	expects        bool // 100-continue
-	strange        bool // expects something else
+	method  string // GET, POST, HEAD or "" for any other
+	target  []byte
+	http10  bool
+	close   bool // the client wants it to be the last
+	keep    bool // the client wants it not to be the last, which HTTP/1.0 has to say
+	chunked bool
+	length  int  // of the body; 0 without one, or chunked
+	expects bool // 100-continue
+	strange bool // expects something else
 
 	contentType   []byte
 	noneMatch     []byte
@@ -154,7 +156,12 @@ func (h *head) requestLine(line []byte) *refusal {
 			return malformed
 		}
 	}
-	h.method, h.target = method, target
+	for _, known := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
+		if string(method) == known {
+			h.method = known
+		}
+	}
+	h.target = target
 	switch string(version) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
