@@ -31,6 +31,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if why != nil {
 		s.refused.Add(why.label)
+		_, _ = io.CopyN(io.Discard, r.Body, maxLinger) // net/http might reset the connection on what it has not read
 		write(w, &why.reply)
 		return
 	}
