@@ -98,12 +98,12 @@ func (c *chunks) line(line []byte, limit int) *refusal {
 
 // chunkLength reads a chunk's length, which an extension may follow that means nothing to us.
 func chunkLength(line []byte) (int, bool) {
-	digits := line
-	if i := bytes.IndexByte(line, ';'); i >= 0 {
-		digits = trim(line[:i]) // RFC 9112 §7.1.1: bad whitespace, which has been seen
-		if !isFieldValue(line[i+1:]) || len(line[:i]) > 0 && (line[0] == ' ' || line[0] == '\t') {
-			return 0, false
-		}
+	digits, extension, extended := bytes.Cut(line, []byte(";"))
+	if extended { // space before it has been seen (RFC 9112 §7.1.1)
+		digits = bytes.TrimRight(digits, " \t")
+	}
+	if !isFieldValue(extension) {
+		return 0, false
 	}
 	n := 0
 	for _, c := range digits {

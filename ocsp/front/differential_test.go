@@ -21,7 +21,7 @@ import (
 func TestAsNetHTTP(t *testing.T) {
 	other := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, r.Method, " ", r.RequestURI)
+		fmt.Fprint(w, r.Method, " ", r.RequestURI) //nolint:gosec // no browser reads it
 	})
 	s, address := start(t, front.Config{Other: other})
 	h := httptest.NewServer(s)

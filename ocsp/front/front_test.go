@@ -275,7 +275,7 @@ func TestHostileRequests(t *testing.T) {
 		{"an answer that is none", post("nonsense"), "500 200"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := talk(t, address, test.raw+post("mumble"), strings.Fields(test.raw+" POST")[0])
+			got := talk(t, address, test.raw+post("mumble"), strings.Fields(test.raw + " POST")[0])
 			if codes(got) != test.want {
 				t.Fatalf("got %s, want %s", codes(got), test.want)
 			}

@@ -104,7 +104,7 @@ func (c *conn) handOver() error {
 	select {
 	case c.s.handing.conns <- h:
 	case <-c.s.handing.closed:
-		h.Close()
+		_ = h.Close()
 	}
 	return errOver
 }

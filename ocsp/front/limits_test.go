@@ -188,7 +188,7 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 	if !ended(dial(t, address)) {
 		t.Error("a third may stay")
 	}
-	a.Close()
+	_ = a.Close()
 	until(t, "one is open", func() bool { return s.Open() == 1 })
 	for _, c := range []net.Conn{b, dial(t, address)} {
 		fmt.Fprint(c, post("mumble"))
@@ -348,8 +348,8 @@ func TestManyIdleConnections(t *testing.T) {
 	}
 	used := memory() - before
 	t.Logf("%d connections wait in %d MB, %d octets each", n, used>>20, used/uint64(n))
-	if used > 100<<20 {
-		t.Errorf("too much")
+	if used > uint64(n)*10<<10 && !underRaceDetector { // which makes stacks larger
+		t.Error("too much")
 	}
 	if s.Open() != n {
 		t.Error(s.Open())
@@ -386,7 +386,7 @@ func idleClient(address, count string) error {
 		return err
 	}
 	for i := range conns {
-		if conns[i], err = net.Dial("tcp", address); err != nil {
+		if conns[i], err = net.Dial("tcp", address); err != nil { //nolint:gosec // the test says where
 			return err
 		}
 		if err := ask(conns[i]); err != nil {
@@ -408,7 +408,7 @@ func idleClient(address, count string) error {
 func TestOtherThings(t *testing.T) {
 	other := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.RequestURI, r.RemoteAddr[:9], body)
+		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.RequestURI, r.RemoteAddr[:9], body) //nolint:gosec // no browser reads it
 	})
 	s, address := start(t, front.Config{Other: other, PerAddress: 1})
 	get := func(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n" }
@@ -430,7 +430,7 @@ func TestOtherThings(t *testing.T) {
 	if !ended(dial(t, address)) {
 		t.Error("a second connection of one address")
 	}
-	c.Close()
+	_ = c.Close()
 	until(t, "all connections end", func() bool { return s.Open() == 0 })
 	// Hostile heads are refused before anybody else sees them.
 	if got := talk(t, address, "GET /crl/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"); codes(got) != "400" {

@@ -131,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 // Serve accepts connections until [Server.Shutdown] or [Server.Close], then returns nil, or until accepting fails for
 // good. It may be called for several listeners. The listener is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	s.mu.Lock()
 	if s.closing.Load() {
 		s.mu.Unlock()

@@ -150,7 +150,7 @@ func drive(address string, rs [][]byte, connections int, length time.Duration) (
 
 // one drives one connection. Answers are all as long as the first.
 func one(address string, rs [][]byte, from int, until time.Time) (took []time.Duration, failed int, err error) {
-	c, err := net.Dial("tcp", address)
+	c, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -7,7 +7,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -172,5 +171,5 @@ func pinned(ctx context.Context, processor int, name string, args ...string) *ex
 	if _, err := exec.LookPath("taskset"); err == nil && runtime.NumCPU() > 1 {
 		name, args = "taskset", append([]string{"-c", strconv.Itoa(processor), name}, args...)
 	}
-	return exec.CommandContext(ctx, cmp.Or(name, "taskset"), args...)
+	return exec.CommandContext(ctx, name, args...) //nolint:gosec // this program, nginx or wrk
 }

@@ -245,7 +245,7 @@ func startNginx(ctx context.Context, dir string) (*target, error) {
 		return nil, err
 	}
 	address := l.Addr().String()
-	l.Close()
+	_ = l.Close()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
