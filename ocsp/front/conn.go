@@ -32,9 +32,10 @@ const (
 type conn struct {
 	s       *Server
 	nc      net.Conn
-	address string     // of the peer
-	counted netip.Addr // in Server.addresses, if valid
-	proxied bool       // the peer is a proxy of ours
+	io      io.ReadWriter // nc itself, or what is faster
+	address string        // of the peer
+	counted netip.Addr    // in Server.addresses, if valid
+	proxied bool          // the peer is a proxy of ours
 
 	// due says when the connection's time is up: a tick, shifted by one, and whether it waits for a request. 0 while it
 	// works, so that nobody ends it then, and ended afterwards.
@@ -295,7 +296,7 @@ func (c *conn) flush() error {
 	var err error
 	if len(w.out) > 0 {
 		c.wait(c.s.cfg.Write, 0)
-		if _, err = c.nc.Write(w.out); !c.resume() || err != nil {
+		if _, err = c.io.Write(w.out); !c.resume() || err != nil {
 			err = errOver
 			c.s.refused.Add("not-taken")
 		}
@@ -336,7 +337,7 @@ func (c *conn) more() (*refusal, error) {
 	if !alive {
 		return nil, errOver
 	}
-	n, err := c.nc.Read(c.buf[c.w:])
+	n, err := c.io.Read(c.buf[c.w:])
 	c.w += n
 	switch alive = c.resume(); {
 	case !alive && between:

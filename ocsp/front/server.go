@@ -167,7 +167,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 // admit enters a connection, or returns nil for one too many.
 func (s *Server) admit(nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc}
+	c := &conn{s: s, nc: nc, io: direct(nc)}
 	peer := addressOf(nc.RemoteAddr().String())
 	if peer.IsValid() {
 		c.address = peer.String()
