@@ -26,6 +26,7 @@ const packages = `
 	ocsp:              -
 	ocsp/status:       ocsp
 	ocsp/cache:        ocsp
+	ocsp/front:        ocsp
 	crl:               -
 	verifier:          ocsp crl
 	verifier/api:      verifier
@@ -56,6 +57,7 @@ const rooms = `
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
+	github.com/valyala/fasthttp:         cmd/internal/benchocsp
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca
