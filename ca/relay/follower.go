@@ -96,6 +96,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		var err error
 		if last, err = f.listen(ctx, last); err != nil {
 			f.set(err)
+			relearn(ctx, f.client)
 			pause(ctx, rest)
 			rest = min(2*rest, time.Second)
 			continue

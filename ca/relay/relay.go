@@ -35,7 +35,7 @@ type Config struct {
 	Prefix   string          // of every key; "" means "jpki:log"
 	Wake     <-chan struct{} // optional: signalled after a commit
 	Interval time.Duration   // between two reads of the log; 0 means 100 ms
-	Pace     time.Duration   // the shortest time between two reads, however many ask; 0 means 5 ms
+	Pace     time.Duration   // at most two reads in such a time, however many ask; 0 means 5 ms
 	Lease    time.Duration   // after which another relay may take over from one that died; 0 means 3 seconds
 	Keep     int64           // entries kept in Redis, roughly; 0 means 100000
 	Patience time.Duration   // with Redis; 0 means 1 second
@@ -146,6 +146,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		if errors.Is(err, errRewritten) {
 			r.started = false
 		}
+		if !errors.Is(err, errLease) {
+			relearn(ctx, r.client)
+		}
 		pause(ctx, min(r.cfg.Lease/10, r.cfg.Interval))
 	}
 	return ctx.Err()
@@ -185,6 +188,7 @@ func (r *Relay) work(ctx context.Context) error {
 	tick := time.NewTicker(r.cfg.Interval)
 	defer tick.Stop()
 	wake := r.cfg.Wake
+	hurried := false         // the last read was not followed by a pause
 	idle := time.Duration(0) // at most that long since the lease was prolonged
 	for {
 		asked := r.questions() // before the log is read: this is what an answer says
@@ -197,7 +201,10 @@ func (r *Relay) work(ctx context.Context) error {
 			idle = 0
 		}
 		r.note(nil, true)
-		pause(ctx, r.cfg.Pace)
+		// After a commit the followers that were woken by it ask at once, and are answered at once.
+		if hurried = !hurried && len(asked) == 0; !hurried {
+			pause(ctx, r.cfg.Pace)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -379,8 +386,12 @@ func (r *Relay) compare(ctx context.Context, e epoch, from int64) (same bool, er
 	if err != nil || len(ends) == 0 {
 		return false, err
 	}
-	tail, err := parseStreamID(ends[0].ID)
+	info, err := r.client.XInfoStream(ctx, stream).Result()
 	if err != nil {
+		return false, err
+	}
+	tail, err := parseStreamID(ends[0].ID)
+	if err != nil || info.LastGeneratedID != ends[0].ID { // something behind it was deleted: Redis would not take it again
 		return false, nil //nolint:nilerr // what is not ours is replaced
 	}
 	for next := min(from, tail); next <= tail; {

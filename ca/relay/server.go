@@ -54,3 +54,11 @@ func (s Server) options(connections int, patience time.Duration) *redis.Universa
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
+
+// relearn makes a cluster's client ask where what is. Left to itself it asks once a minute, and when a node sends it
+// elsewhere; from a dead primary it would expect an answer until then. It sees to it itself that this is not too often.
+func relearn(ctx context.Context, c redis.UniversalClient) {
+	if c, ok := c.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
+}

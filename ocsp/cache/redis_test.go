@@ -219,7 +219,9 @@ func TestRedisFaults(t *testing.T) {
 		{"black hole", func(_ *redistest.Server, p *redistest.Proxy) { p.Blackhole() }, func(_ *redistest.Server, p *redistest.Proxy) { p.Heal() }, true},
 		{"restarted empty", func(s *redistest.Server, _ *redistest.Proxy) { s.Restore(nil) }, func(*redistest.Server, *redistest.Proxy) {}, false},
 		{"flushed", func(s *redistest.Server, _ *redistest.Proxy) { s.Do("FLUSHALL") }, func(*redistest.Server, *redistest.Proxy) {}, false},
-		{"reads refused", func(s *redistest.Server, _ *redistest.Proxy) { s.Do("ACL", "SETUSER", "default", "-get", "-mget", "-exists") }, func(s *redistest.Server, _ *redistest.Proxy) { s.Do("ACL", "SETUSER", "default", "+@all") }, true},
+		{"reads refused", func(s *redistest.Server, _ *redistest.Proxy) {
+			s.Do("ACL", "SETUSER", "default", "-get", "-mget", "-exists")
+		}, func(s *redistest.Server, _ *redistest.Proxy) { s.Do("ACL", "SETUSER", "default", "+@all") }, true},
 		{"full", func(s *redistest.Server, _ *redistest.Proxy) { s.Do("CONFIG", "SET", "maxmemory", "1") }, func(s *redistest.Server, _ *redistest.Proxy) { s.Do("CONFIG", "SET", "maxmemory", "0") }, false},
 	}
 	for _, test := range tests {
