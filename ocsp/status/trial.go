@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -74,6 +75,7 @@ type trial struct {
 	w     *writer
 	p     *directoryPart
 	newer []record // with the same first octet
+	done  int      // octets of segments that nobody needs any more
 	head  int      // the first octet whose segment has not been written
 }
 
@@ -121,6 +123,10 @@ func (t *trial) flush(to int) error {
 		}
 		if err := t.w.segment(s); err != nil {
 			return err
+		}
+		if t.done += len(s.mem); t.done > garbage {
+			runtime.GC()
+			t.done = 0
 		}
 	}
 	t.newer = t.newer[:0]
