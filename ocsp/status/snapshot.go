@@ -118,17 +118,7 @@ func (w *writer) commit(created time.Time, last jpki.StatusChange, trial bool) e
 	if err := w.w.Flush(); err != nil {
 		return err
 	}
-	h := binary.LittleEndian.AppendUint32([]byte(magic), formatVersion)
-	flags := uint32(0)
-	if trial {
-		flags = flagTrial
-	}
-	h = binary.LittleEndian.AppendUint32(h, flags)
-	h = binary.LittleEndian.AppendUint64(h, uint64(w.offset))
-	h = binary.LittleEndian.AppendUint32(h, uint32(len(dir)))
-	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(dir, castagnoli))
-	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
-	if _, err := w.f.WriteAt(h, 0); err != nil {
+	if _, err := w.f.WriteAt(header(w.offset, dir, trial), 0); err != nil {
 		return err
 	}
 	if err := errors.Join(w.f.Sync(), w.f.Close()); err != nil {
@@ -143,6 +133,19 @@ func (w *writer) commit(created time.Time, last jpki.StatusChange, trial bool) e
 	}
 	defer func() { _ = d.Close() }()
 	return d.Sync()
+}
+
+func header(offset int64, dir []byte, trial bool) []byte {
+	flags := uint32(0)
+	if trial {
+		flags = flagTrial
+	}
+	h := binary.LittleEndian.AppendUint32([]byte(magic), formatVersion)
+	h = binary.LittleEndian.AppendUint32(h, flags)
+	h = binary.LittleEndian.AppendUint64(h, uint64(offset))
+	h = binary.LittleEndian.AppendUint32(h, uint32(len(dir)))
+	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(dir, castagnoli))
+	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
 }
 
 func (w *writer) directory(created time.Time, last jpki.StatusChange) ([]byte, error) {
