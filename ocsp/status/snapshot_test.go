@@ -528,7 +528,9 @@ func TestSaveEvery(t *testing.T) {
 			t.Error("what is new was not written")
 		}
 		stop()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 		y := index(t, status.Config{Log: l, Snapshot: path})
 		if noError(t, y.SnapshotErr()); y.Seq() != x.Seq() {
 			t.Errorf("up to entry %d, want %d", y.Seq(), x.Seq())
@@ -607,7 +609,7 @@ func TestKilledWriting(t *testing.T) {
 	var seq int64
 	unfinished := 0
 	for range rounds {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWriting$")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWriting$") //nolint:gosec // this very test
 		cmd.Env = append(os.Environ(), variable+"="+path)
 		out, err := cmd.StdoutPipe()
 		noError(t, err)
