@@ -131,7 +131,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		}
 		return err
 	})
-	defer func() { err = errors.Join(err, s.checkpoint(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.checkpoint(context.WithoutCancel(ctx)), s.index.Save()) }()
 	return boot.Run(ctx, s.log, services, loops...)
 }
 

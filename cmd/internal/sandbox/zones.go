@@ -241,8 +241,12 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if s.reader, err = store.OpenStatusReader("sqlite:" + s.dir.path("authority", "ca.db")); err != nil {
 		return nil, err
 	}
-	if s.index, err = ocspstatus.New(ocspstatus.Config{Log: s.reader, Now: time.Now, Wake: s.db.Changes()}); err != nil {
+	s.index, err = ocspstatus.New(ocspstatus.Config{Log: s.reader, Now: time.Now, Wake: s.db.Changes(), Snapshot: s.dir.snapshot(), AcceptTrial: true})
+	if err != nil {
 		return nil, err
+	}
+	if err := s.index.SnapshotErr(); err != nil {
+		s.log.ErrorContext(ctx, "status snapshot left aside, the whole status log is read", slog.Any("error", err))
 	}
 	delegates, err := s.delegates(ctx)
 	if err != nil {
