@@ -99,7 +99,12 @@ func (w *world) phone(t *testing.T, device, format string) *phone {
 	p := &phone{world: w, t: t, device: device, format: format, maker: w.makers[format], acct: newKey()}
 	p.client = &xacme.Client{
 		Key: p.acct, HTTPClient: &http.Client{Transport: w.as(nil)}, DirectoryURL: w.url + "/acme/phone-" + format + "/directory",
-		RetryBackoff: func(int, *http.Request, *http.Response) time.Duration { return -1 },
+		RetryBackoff: func(n int, _ *http.Request, resp *http.Response) time.Duration {
+			if n > 1 || resp.StatusCode != http.StatusBadRequest { // which is retried for a nonce only
+				return -1
+			}
+			return time.Millisecond
+		},
 	}
 	return p
 }
