@@ -70,7 +70,7 @@ func (a *Authority) BeginPhoneEnrolment(ctx context.Context, by jpki.Actor, req 
 	}
 	e := store.PhoneEnrolment{
 		ID: b.Enrolment, Holder: req.Holder, Token: req.Token, Parent: req.Parent, Kinds: req.Kinds, By: by,
-		SealedKey: sealed.Seal(nil, make([]byte, sealed.NonceSize()), b.Key, []byte(b.Enrolment)), ExpiresAt: b.ExpiresAt,
+		SealedKey: sealed.Seal(nil, nil, b.Key, []byte(b.Enrolment)), ExpiresAt: b.ExpiresAt,
 	}
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		if err := a.mayEnrolPhone(tx, by, req, now); err != nil {
@@ -156,14 +156,14 @@ func (a *Authority) mayEnrolPhone(tx *store.Tx, by jpki.Actor, req PhoneEnrolmen
 // the database alone, or a copy of it, binds no account, and no process needs a key of its own for it.
 const bindingPart = 16 // octets
 
-// sealer returns the cipher of a key identifier, which seals one key ever: its nonce may be all zero.
+// sealer returns the cipher of a key identifier.
 func sealer(keyID []byte) (cipher.AEAD, error) {
 	key := sha256.Sum256(append([]byte("phone enrolment\n"), keyID[bindingPart:]...))
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return nil, fmt.Errorf("open external account binding: %w", err)
 	}
-	return cipher.NewGCM(block)
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // ParseBindingKeyID returns the enrolment that a key identifier is of. It accepts exactly the form that
@@ -190,7 +190,7 @@ func OpenBinding(keyID string, e store.PhoneEnrolment) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := sealed.Open(nil, make([]byte, sealed.NonceSize()), e.SealedKey, []byte(e.ID))
+	key, err := sealed.Open(nil, nil, e.SealedKey, []byte(e.ID))
 	if err != nil || id != e.ID {
 		return nil, jpki.Errorf(jpki.Unauthorized, "the key identifier of the external account binding is unknown")
 	}

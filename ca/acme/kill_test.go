@@ -92,7 +92,7 @@ func TestKilledBetweenSignatureAndRecord(t *testing.T) {
 		first.close()
 		p.client.HTTPClient = &http.Client{Transport: first.as(nil)}
 
-		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestMortal$")
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestMortal$") //nolint:gosec // this program itself
 		child.Env = append(os.Environ(), "JPKI_TEST_MORTAL="+string(must(json.Marshal(order))))
 		if err := child.Start(); err != nil {
 			t.Fatal(err)

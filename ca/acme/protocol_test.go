@@ -122,7 +122,7 @@ func TestRequests(t *testing.T) {
 			"no account":                      {newOrder, p.jws(newOrder, p.nonce(), kid+"x", good), nil, "accountDoesNotExist"},
 			"another directory's account":     {"/acme/phone-apple/new-order", p.jws("/acme/phone-apple/new-order", p.nonce(), kid, good), nil, "unauthorized"},
 			"not signed":                      {newOrder, []byte(`{}`), nil, "malformed"},
-			"too much":                        {newOrder, bytes.Repeat([]byte(" "), 1<<20), nil, "too-large"},
+			"too much":                        {newOrder, bytes.Repeat([]byte(" "), 1<<16+1), nil, "too-large"},
 			"another content type":            {newOrder, p.jws(newOrder, p.nonce(), kid, good), func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, "malformed"},
 			"not JSON":                        {newOrder, p.jws(newOrder, p.nonce(), kid, []byte("x")), nil, "malformed"},
 			"a DNS name":                      {newOrder, p.jws(newOrder, p.nonce(), kid, must(json.Marshal(orderFor(xacme.AuthzID{Type: "dns", Value: "example.com"})))), nil, "unsupportedIdentifier"},
@@ -231,7 +231,7 @@ func FuzzParseBindingKeyID(f *testing.F) {
 		if err == nil && (base64.RawURLEncoding.EncodeToString(raw) != s || base64.RawURLEncoding.EncodeToString(raw[:16]) != id) {
 			t.Errorf("%q is not the only spelling of %q", s, id)
 		}
-		if _, err := ca.OpenBinding(s, store.PhoneEnrolment{ID: id, SealedKey: make([]byte, 48)}); err == nil {
+		if _, err := ca.OpenBinding(s, store.PhoneEnrolment{ID: id, SealedKey: make([]byte, 60)}); err == nil {
 			t.Errorf("%q opened what was not sealed under it", s)
 		}
 	})
