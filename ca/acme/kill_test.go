@@ -117,19 +117,25 @@ func TestKilledBetweenSignatureAndRecord(t *testing.T) {
 		}
 
 		again := openWorld(t, first.db, order.mortal)
-		if _, err := p.finalize(o, csr(phoneKey(2), "")); problemOf(err) != "in-progress" {
+		other := csr(phoneKey(2), jpki.PhoneAuth) // the phone makes its request anew; the first counts
+		if _, err := p.finalize(o, other); problemOf(err) != "in-progress" {
 			t.Errorf("before anybody has cleaned up: %v", err)
 		}
 		if n, err := again.authority.Reconcile(t.Context(), 0); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
-		chain, err := p.finalize(o, csr(phoneKey(2), "")) // made anew: it is the first that counts
+		chain, err := p.finalize(o, other)
 		if err != nil {
 			t.Fatal(err)
 		}
 		rows := again.certificates(t)[jpki.PhoneAuth]
 		if len(rows) != 1 || string(rows[0].DER) != string(chain[0].Raw) || again.state(t, rows[0].ID) != "good" {
 			t.Errorf("recorded: %+v", rows)
+		}
+		// Killed a little later, behind Issue, before the order says so.
+		storetest.Exec(t, database, `UPDATE acme_order SET status = 'ready', cert_issuer = NULL, cert_serial = NULL`)
+		if got, err := p.finalize(o, other); err != nil || !got[0].Equal(chain[0]) {
+			t.Errorf("after a death behind the issuance: %v", err)
 		}
 		burnt := again.audited(t, "issue.abandoned")
 		if len(burnt) != 1 {

@@ -204,7 +204,9 @@ func (p *phone) prove(az *xacme.Authorization, payload json.RawMessage) error {
 	if _, err := p.client.Accept(p.t.Context(), &ch); err != nil {
 		return err
 	}
-	_, err := p.client.WaitAuthorization(p.t.Context(), az.URI)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second) // the client waits for as long as nothing is decided
+	defer cancel()
+	_, err := p.client.WaitAuthorization(ctx, az.URI)
 	return err
 }
 

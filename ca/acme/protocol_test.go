@@ -107,6 +107,7 @@ func TestRequests(t *testing.T) {
 
 		stranger := w.phone(t, "app-1", "step")
 		elsewhere := func(r *http.Request) { r.Host = "evil.example" }
+		lured := &phone{world: &world{url: "https://evil.example"}, t: t, acct: p.acct} // signs for a server that passes it on
 		for name, c := range map[string]struct {
 			path   string
 			body   []byte
@@ -117,7 +118,7 @@ func TestRequests(t *testing.T) {
 			"a nonce of one's own":            {newOrder, p.jws(newOrder, "AAAA", kid, good), nil, "badNonce"},
 			"no nonce":                        {newOrder, p.jws(newOrder, "", kid, good), nil, "badNonce"},
 			"made out to another path":        {newOrder, p.jws("/acme/phone-step/new-account", p.nonce(), kid, good), nil, "malformed"},
-			"made out to another host":        {newOrder, p.jws(newOrder, p.nonce(), kid, good), elsewhere, "malformed"},
+			"made out to another host":        {newOrder, lured.jws(newOrder, p.nonce(), kid, good), elsewhere, "malformed"},
 			"signed by another key":           {newOrder, stranger.jws(newOrder, p.nonce(), kid, good), nil, "malformed"},
 			"no account":                      {newOrder, p.jws(newOrder, p.nonce(), kid+"x", good), nil, "accountDoesNotExist"},
 			"another directory's account":     {"/acme/phone-apple/new-order", p.jws("/acme/phone-apple/new-order", p.nonce(), kid, good), nil, "unauthorized"},
