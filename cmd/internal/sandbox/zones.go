@@ -96,7 +96,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
 		return nil, err
 	}
-	if err := s.openEnrolment(); err != nil {
+	if err := s.openEnrolment(ctx); err != nil {
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
