@@ -41,7 +41,7 @@ type Issuer struct {
 type Config struct {
 	Store     *store.Store
 	Profile   *Profile
-	Issuers   []Issuer // one for each CA: the generation that issues; see Activate
+	Issuers   []Issuer // one for each CA: the generation that issues; see Activate and Follow
 	StatusURL string   // where OCSP and CRLs are served, without a final slash; goes into certificates
 	Now       func() time.Time
 	Rand      io.Reader // for serial numbers and identifiers
@@ -49,6 +49,7 @@ type Config struct {
 
 	StationCAs  *x509.CertPool // who certifies stations; nil admits none
 	HoldRelease []jpki.Kind    // kinds whose suspension may end well; default: phone authentication certificates only
+	OpenKey     OpenKey        // opens the key of a generation that another process activated; nil: only keys that this one has used
 	SigningTime time.Duration  // bounds an issuance from its first signature to its record, whatever the caller's patience; 0 means 30 s
 }
 
@@ -63,7 +64,9 @@ type Authority struct {
 	stationCAs  *x509.CertPool
 	transitions []transition
 
-	activating  sync.Mutex              // one at a time
+	activating  sync.Mutex              // one at a time; guards held
+	held        map[jpki.IssuerID]*Issuer
+	openKey     OpenKey
 	issuing     atomic.Pointer[issuers] // swapped whole
 	signingTime time.Duration
 }
@@ -78,7 +81,7 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, signingTime: c.SigningTime}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, openKey: c.OpenKey, signingTime: c.SigningTime}
 	if a.signingTime < 0 {
 		return nil, errors.New("ca: Config.SigningTime is negative")
 	}
@@ -93,6 +96,10 @@ func New(c Config) (*Authority, error) {
 		return nil, err
 	}
 	a.issuing.Store(&issuing)
+	a.held = map[jpki.IssuerID]*Issuer{}
+	for _, i := range issuing {
+		a.held[i.ID] = i
+	}
 	release := c.HoldRelease
 	if release == nil {
 		release = []jpki.Kind{jpki.PhoneAuth}
