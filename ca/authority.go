@@ -64,7 +64,7 @@ type Authority struct {
 	stationCAs  *x509.CertPool
 	transitions []transition
 
-	activating  sync.Mutex              // one at a time; guards held
+	activating  sync.Mutex // one at a time; guards held
 	held        map[jpki.IssuerID]*Issuer
 	openKey     OpenKey
 	issuing     atomic.Pointer[issuers] // swapped whole

@@ -18,9 +18,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -59,7 +61,8 @@ type System struct {
 	authority
 	status
 	relyingParty
-	env Env
+	env       Env
+	preparing sync.Mutex // held by who changes what stands ready for the generations
 }
 
 // Run starts the sandbox in opt.Dir and returns when ctx ends, or after the story with opt.Once. An error says what did not
@@ -117,7 +120,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	defer func() { _ = s.reader.Close() }()
 	services[0].Handler, services[0].TLS = s.station, &tls.Config{Certificates: []tls.Certificate{s.keys.server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	services[1].Handler = s.statusHandler()
-	services[2].Handler = s.bank
+	services[2].Handler = http.HandlerFunc(s.serveBank)
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)
 	services[4].Handler, services[4].TLS = s.enrolment, services[0].TLS
 
@@ -204,6 +207,15 @@ func (d dir) lock() (unlock func(), err error) {
 		return nil, fmt.Errorf("another sandbox runs in %s", d)
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// inUse reports whether a sandbox runs in the directory.
+func (d dir) inUse() bool {
+	unlock, err := d.lock()
+	if err == nil {
+		unlock()
+	}
+	return err != nil
 }
 
 // system is the actor of what the sandbox does to itself.
