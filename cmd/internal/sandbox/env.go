@@ -43,6 +43,7 @@ type Env struct {
 	ProvisionerKey      string `env:"PROVISIONER_KEY"`      // of who admits stations; encrypted
 	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
 	CardDir             string `env:"CARD_DIR"`
+	CardKeys            string `env:"CARD_KEYS"` // what keys cards have: rsa-2048 or p-384
 	SampleHolder        string `env:"SAMPLE_HOLDER"`
 	SampleSignCert      string `env:"SAMPLE_SIGN_CERT"`
 	SampleAuthCert      string `env:"SAMPLE_AUTH_CERT"`
@@ -61,7 +62,7 @@ func (s *System) newEnv() Env {
 		TrustSign: s.dir.certificate(s.keys.active[0].ID), TrustAuth: s.dir.certificate(s.keys.active[1].ID),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
-		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"), CardDir: s.dir.path("cards"),
+		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
 		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
 	}

@@ -81,7 +81,11 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 	if err != nil {
 		return jpki.IssuerID{}, err
 	}
-	d, profile := dir(abs), ca.Sandbox()
+	d := dir(abs)
+	profile, err := d.chooseProfile("")
+	if err != nil {
+		return jpki.IssuerID{}, err
+	}
 	db, err := store.Open(ctx, "sqlite:"+d.path("authority", "ca.db"))
 	if err != nil {
 		return jpki.IssuerID{}, fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
@@ -97,14 +101,14 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 		id = newest.ID // recorded and not activated: what an earlier roll left
 	}
 	// 1.
-	issuer, err := makeGeneration(ctx, d, profile, id, alg)
+	issuer, err := makeGeneration(ctx, d, profile.Profile, id, alg)
 	if err != nil {
 		return id, err
 	}
 	if _, isRSA := issuer.Signer.Public().(*rsa.PublicKey); isRSA != (alg == hsm.RSA2048) {
 		return id, fmt.Errorf("an earlier roll left a key for %s of another algorithm: finish with that one", id)
 	}
-	authority, err := ca.New(ca.Config{Store: db, Profile: profile, Issuers: active, StatusURL: "http://127.0.0.1", Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+	authority, err := ca.New(ca.Config{Store: db, Profile: profile.Profile, Issuers: active, StatusURL: "http://127.0.0.1", Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return id, err
 	}

@@ -112,7 +112,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 // firstGeneration makes and records the first generation of a CA if there is none.
 func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
 	id := jpki.IssuerID{CA: name, Generation: 1}
-	issuer, err := makeGeneration(ctx, s.dir, s.profile, id, hsm.RSA2048)
+	issuer, err := makeGeneration(ctx, s.dir, s.profile.Profile, id, s.profile.authority)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
-	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
 )
@@ -39,6 +38,8 @@ type Options struct {
 	Once   bool      // end after the story
 	Lang   string    // of the story: en or ja
 	Out    io.Writer // where the story goes
+
+	Profile string // one of Profiles, remembered in Dir; empty: as before, or today's
 }
 
 // Ports, before the offset; all on loopback.
@@ -57,7 +58,7 @@ type System struct {
 	log     *slog.Logger
 	db      *store.Store
 	keys    *hierarchy
-	profile *ca.Profile
+	profile ruleSet
 	authority
 	status
 	relyingParty
@@ -72,7 +73,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &System{opt: opt, dir: dir(abs), profile: ca.Sandbox()}
+	s := &System{opt: opt, dir: dir(abs)}
 	if err := s.dir.make(); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -81,6 +82,9 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	defer unlock()
+	if s.profile, err = s.dir.chooseProfile(opt.Profile); err != nil {
+		return fmt.Errorf("choose profile: %w", err)
+	}
 	// One that was killed leaves its environment behind; nobody shall take it for this one's.
 	if err := os.Remove(s.dir.path("env")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove old environment: %w", err)

@@ -75,7 +75,7 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
 	var err error
 	s.ca, err = ca.New(ca.Config{
-		Store: s.db, Profile: s.profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
+		Store: s.db, Profile: s.profile.Profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
 		OpenKey: s.dir.openGeneration,
 	})
 	if err != nil {
