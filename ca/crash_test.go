@@ -144,7 +144,9 @@ phone-1 phone-auth good found
 phone-1 phone-sign suspended lost`,
 	},
 	"deliver": {
-		func(w *world) crashOrder { return crashOrder{Command: "deliver", By: counter, Token: "card-1", Key: w.name()} },
+		func(w *world) crashOrder {
+			return crashOrder{Command: "deliver", By: counter, Token: "card-1", Key: w.name()}
+		},
 		func(w *world, o crashOrder) error {
 			got, err := w.a.Deliver(context.Background(), o.By, o.Key, o.Token)
 			if len(got) != 2 {
