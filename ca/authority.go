@@ -206,11 +206,3 @@ func requestHash(action string, request any) (string, error) {
 	sum := sha256.Sum256(append([]byte(action+"\n"), text...))
 	return hex.EncodeToString(sum[:]), nil
 }
-
-// mayActFor checks an actor's municipality against a holder's.
-func mayActFor(by jpki.Actor, h store.Holder) error {
-	if by.Role == jpki.Counter && by.Municipality != h.Municipality {
-		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)
-	}
-	return nil
-}
