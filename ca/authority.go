@@ -69,6 +69,7 @@ type Authority struct {
 	openKey     OpenKey
 	issuing     atomic.Pointer[issuers] // swapped whole
 	signingTime time.Duration
+	statistics  store.Statistics
 }
 
 // issuers are the generations that issue at one moment, one for each CA. It is never changed.
