@@ -53,7 +53,7 @@ soak: ## give the authority random commands and crashes, SOAK times as many as u
 fuzz: ## run each fuzz target for FUZZTIME, one after the other
 	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)
 
-bench-ca: ## measure durable issuance against the bare signature, in one run on PostgreSQL (ARGS='-pairs 400')
+bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in one run (ARGS='-short', -peers=false, -memory N)
 	@deploy/test/install.sh
 	@$(GO) build -tags $(GOTAGS) -o bin/benchca ./cmd/internal/benchca
 	@deploy/test/with-postgres.sh bin/benchca $(ARGS)

@@ -55,14 +55,14 @@ type Config struct {
 
 // An Authority is the certification authority. See the package comment.
 type Authority struct {
-	store       *store.Store
-	profile     *Profile
-	statusURL   string
-	now         func() time.Time
-	rand        io.Reader
-	log         *slog.Logger
-	stationCAs  *x509.CertPool
-	transitions []transition
+	store        *store.Store
+	profile      *Profile
+	statusURL    string
+	now          func() time.Time
+	rand         io.Reader
+	log          *slog.Logger
+	stationCerts verifiedCerts
+	transitions  []transition
 
 	activating  sync.Mutex // one at a time; guards held
 	held        map[jpki.IssuerID]*Issuer
@@ -70,7 +70,12 @@ type Authority struct {
 	issuing     atomic.Pointer[issuers] // swapped whole
 	signingTime time.Duration
 	statistics  store.Statistics
+	reserving   together[*issuance] // step 2 of issuances
+	recording   together[*issuance] // step 5
 }
+
+// roundSize bounds how many issuances share a transaction.
+const roundSize = 64
 
 // issuers are the generations that issue at one moment, one for each CA. It is never changed.
 type issuers map[jpki.CA]*Issuer
@@ -82,15 +87,15 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, openKey: c.OpenKey, signingTime: c.SigningTime}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCerts: verifiedCerts{roots: c.StationCAs}, openKey: c.OpenKey, signingTime: c.SigningTime}
 	if a.signingTime < 0 {
 		return nil, errors.New("ca: Config.SigningTime is negative")
 	}
 	if a.signingTime == 0 {
 		a.signingTime = 30 * time.Second
 	}
-	if a.stationCAs == nil {
-		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
+	if a.stationCerts.roots == nil {
+		a.stationCerts.roots = x509.NewCertPool() // empty, where nil would mean the system's
 	}
 	issuing, err := newIssuers(c.Profile, c.Issuers)
 	if err != nil {
@@ -106,6 +111,11 @@ func New(c Config) (*Authority, error) {
 		release = []jpki.Kind{jpki.PhoneAuth}
 	}
 	a.transitions = transitionsWith(release)
+	round := func(step func(*store.Tx, []*issuance, bool) error) func([]*issuance, func(int)) {
+		return func(list []*issuance, done func(int)) { a.inRound(list, done, step) }
+	}
+	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
+	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
 	return a, nil
 }
 

@@ -140,7 +140,7 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 				touched = append(touched, e.Holder)
 			}
 		}
-		if err := tx.ReadAhead(slices.Compact(slices.Sorted(slices.Values(touched)))); err != nil {
+		if err := tx.ReadAhead(store.Ahead{Certificates: slices.Compact(slices.Sorted(slices.Values(touched)))}); err != nil {
 			return fmt.Errorf("read certificates: %w", err)
 		}
 	}
