@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -70,6 +71,9 @@ func (a *Authority) ApplyResidentEvents(ctx context.Context, by jpki.Actor, even
 		sound = append(sound, arrived)
 	}
 	a.takeInAll(ctx, sound)
+	if _, err := a.statistics.Wrote(ctx, a.store, len(sound)); err != nil { // nobody's answer depends on it
+		a.log.WarnContext(ctx, "the database's statistics are old", slog.Any("error", err))
+	}
 	return results
 }
 

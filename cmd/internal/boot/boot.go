@@ -46,8 +46,8 @@ func Run(ctx context.Context, log *slog.Logger, services []Service, loops ...fun
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range services {
-		srv := &http.Server{
-			Handler: s.Handler, TLSConfig: s.TLS, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		srv := &http.Server{ // which changes its TLS configuration, and two services may share one
+			Handler: s.Handler, TLSConfig: s.TLS.Clone(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 96 << 10,
 		}
 		g.Go(func() error {

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -21,6 +23,7 @@ import (
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/seed"
+	"github.com/openjpki/jpki/hsm/card"
 )
 
 // SeedOptions say what to add to a sandbox for load and scale tests.
@@ -63,17 +66,21 @@ func Seed(ctx context.Context, opt SeedOptions) error {
 	if opt.StatusOnly && opt.Count > MaxStatusRows {
 		return seedSnapshot(d, issuers, opt)
 	}
+	profile, err := d.chooseProfile("")
+	if err != nil {
+		return err
+	}
 	statusURL := "http://127.0.0.1:8080"
 	if env, err := Load(abs); err == nil {
 		statusURL = env.StatusURL()
 	}
-	minter, err := ca.NewMinter(ca.Sandbox(), issuers, statusURL, rand.Reader)
+	minter, err := ca.NewMinter(profile.Profile, issuers, statusURL, rand.Reader)
 	if err != nil {
 		return err
 	}
 	for done := 0; done < opt.Count; {
 		n := min(seedBatch, opt.Count-done)
-		certs, err := mint(ctx, minter, opt, done, n)
+		certs, err := mint(ctx, minter, profile, opt, done, n)
 		if err != nil {
 			return err
 		}
@@ -117,7 +124,7 @@ const (
 )
 
 // mint makes n certificates on all processors.
-func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) ([]store.Certificate, error) {
+func mint(ctx context.Context, minter *ca.Minter, profile ruleSet, opt SeedOptions, from, n int) ([]store.Certificate, error) {
 	out := make([]store.Certificate, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -138,7 +145,7 @@ func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) 
 			var spki []byte
 			var err error
 			if !opt.StatusOnly {
-				if spki, err = nobodysKey(); err != nil {
+				if spki, err = nobodysKey(profile.cards); err != nil {
 					return err
 				}
 			}
@@ -151,8 +158,15 @@ func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) 
 
 var seedAttributes = jpki.Attributes{Name: "試験　多数", NameSubstitutes: "00000", Sex: jpki.SexUnknown, BirthDate: "400000000", Address: "砂箱県青葉市", AddressSubstitutes: "000000"}
 
-// nobodysKey returns an RSA public key, DER, whose modulus is a random number.
-func nobodysKey() ([]byte, error) {
+// nobodysKey returns a public key, DER: an RSA modulus that is a random number, or a point whose private key is forgotten.
+func nobodysKey(of card.KeyType) ([]byte, error) {
+	if of == card.P384 {
+		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return x509.MarshalPKIXPublicKey(&key.PublicKey)
+	}
 	b := make([]byte, 256)
 	if _, err := rand.Read(b); err != nil {
 		return nil, err
