@@ -25,7 +25,7 @@ const packages = `
 	hsm/card:          -
 	ocsp:              -
 	ocsp/status:       ocsp
-	ocsp/cache:        ocsp
+	ocsp/cache:        -
 	crl:               -
 	verifier:          ocsp crl
 	verifier/api:      verifier
@@ -33,7 +33,7 @@ const packages = `
 	ca/audit:          -
 	ca/client:         -
 	ca/store:          ca/audit
-	ca/relay:          ca/store
+	ca/relay:          -
 	ca/ceremony:       ca hsm
 	ca/api:            ca ca/client ca/store verifier
 	ca/acme:           ca ca/store
@@ -54,6 +54,7 @@ const rooms = `
 	golang.org/x/crypto/ocsp:            ocsp
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay
+	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
