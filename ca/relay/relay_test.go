@@ -589,7 +589,11 @@ func (s *stalls) StatusChanges(ctx context.Context, after int64, limit int) ([]j
 
 func child(t *testing.T, where string, stall int, database string) *os.Process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("JPKI_TEST_RELAY=%s %d %s", where, stall, database))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -113,7 +114,7 @@ func runs(t testing.TB, run func(context.Context) error) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := run(ctx); err != ctx.Err() || err == nil {
+		if err := run(ctx); ctx.Err() == nil || !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	}()
