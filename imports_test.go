@@ -25,8 +25,8 @@ const packages = `
 	hsm/card:          -
 	ocsp:              -
 	ocsp/status:       ocsp
-	ocsp/cache:        ocsp
 	ocsp/front:        ocsp
+	ocsp/cache:        -
 	crl:               -
 	verifier:          ocsp crl
 	verifier/api:      verifier
@@ -34,7 +34,7 @@ const packages = `
 	ca/audit:          -
 	ca/client:         -
 	ca/store:          ca/audit
-	ca/relay:          ca/store
+	ca/relay:          -
 	ca/ceremony:       ca hsm
 	ca/api:            ca ca/client ca/store verifier
 	ca/acme:           ca ca/store
@@ -55,6 +55,7 @@ const rooms = `
 	golang.org/x/crypto/ocsp:            ocsp
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay
+	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp

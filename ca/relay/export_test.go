@@ -26,6 +26,7 @@ func ParseBeat(key, in []byte) (e [16]byte, position int64, nonces [][16]byte, e
 
 // Seal and Unseal put the MAC on an entry's body and take it off.
 func Seal(key []byte, e [16]byte, seq int64, body []byte) []byte { return seal(key, e, seq, body) }
+
 func Unseal(key []byte, e [16]byte, seq int64, in []byte) ([]byte, error) {
 	return unseal(key, e, seq, in)
 }

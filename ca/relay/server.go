@@ -28,7 +28,7 @@ type Server struct {
 func (s Server) check() error {
 	switch {
 	case len(s.Addrs) == 0:
-		return errors.New("Addrs is required")
+		return errors.New("no Addrs")
 	case s.Cluster && s.Master != "":
 		return errors.New("either Cluster or Master")
 	case s.Cluster && s.DB != 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -38,6 +39,7 @@ type book struct {
 	entries []jpki.StatusChange
 	fail    error
 	hold    chan struct{} // reads wait, after they have read, until it is closed
+	held    chan struct{} // if not nil, signalled by reads that begin to wait
 	wake    chan struct{}
 }
 
@@ -67,9 +69,12 @@ func (b *book) StatusChanges(ctx context.Context, after int64, limit int) ([]jpk
 	b.mu.Lock()
 	from := min(max(after, 0), int64(len(b.entries)))
 	out := slices.Clone(b.entries[from:min(from+int64(limit), int64(len(b.entries)))])
-	hold, fail := b.hold, b.fail
+	hold, held, fail := b.hold, b.held, b.fail
 	b.mu.Unlock()
 	if hold != nil {
+		if held != nil {
+			held <- struct{}{}
+		}
 		select {
 		case <-hold:
 		case <-ctx.Done():
@@ -109,7 +114,7 @@ func runs(t testing.TB, run func(context.Context) error) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := run(ctx); err != ctx.Err() || err == nil {
+		if err := run(ctx); ctx.Err() == nil || !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	}()

@@ -90,7 +90,7 @@ func TestRedis(t *testing.T) {
 	r.Put("long", []byte("x"), 1000*time.Hour)
 	r.Put("short", make([]byte, 1000), 1500*time.Millisecond)
 	redistest.Until(t, "the writes are through", func() bool { return server.Do("DBSIZE") == "2" })
-	for _, key := range strings.Fields(server.Do("KEYS", "*")) {
+	for key := range strings.FieldsSeq(server.Do("KEYS", "*")) {
 		var ms int64
 		_, _ = fmt.Sscan(server.Do("PTTL", key), &ms)
 		if limit := map[string]int64{"jpki:ocsp:1:long": 3600000, "jpki:ocsp:1:short": 1500}[key]; ms < 1 || ms > limit {
@@ -280,10 +280,9 @@ func TestRedisCluster(t *testing.T) {
 	works(t, r)
 
 	// A primary hangs: what lives elsewhere is answered all the same.
-	hits := l.hits.Load()
 	servers[1].Hang()
 	redistest.Until(t, "its server is left alone", func() bool { return r.Outcomes()["opened"] > 0 })
-	hits = l.hits.Load()
+	hits := l.hits.Load()
 	redistest.Until(t, "others are found", func() bool { return l.hits.Load() > hits+1000 })
 	redistest.Until(t, "its replica takes over", func() bool { return servers[3].Primary() || servers[4].Primary() || servers[5].Primary() })
 	works(t, r)
@@ -337,7 +336,7 @@ func BenchmarkRedis(b *testing.B) {
 	}
 	redistest.Until(b, "all is written", func() bool { return r.Outcomes()["put"] >= keys })
 	bare := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 200})
-	defer bare.Close()
+	defer func() { _ = bare.Close() }()
 	ours := func(ctx context.Context, i int) bool { _, ok := r.Get(ctx, fmt.Sprint("key", i)); return ok }
 	theirs := func(ctx context.Context, i int) bool {
 		_, err := bare.Get(ctx, fmt.Sprint("jpki:ocsp:1:key", i)).Bytes()

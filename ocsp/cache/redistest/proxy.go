@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -116,7 +115,7 @@ func (p *Proxy) copy(dst, src net.Conn) {
 		if !p.wait() {
 			return
 		}
-		if _, werr := dst.Write(buf[:n]); werr != nil || (err != nil && (err == io.EOF || n == 0)) {
+		if _, werr := dst.Write(buf[:n]); werr != nil || err != nil {
 			return
 		}
 	}
