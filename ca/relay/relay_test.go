@@ -45,7 +45,7 @@ func TestFromCommitToIndex(t *testing.T) {
 		var took []time.Duration
 		for i := range int64(100) {
 			c := entry(i + 1)
-			c.Status = jpki.Status{State: jpki.Good, Since: since}
+			c.Status = jpki.Status{State: jpki.Suspended, Reason: jpki.CertificateHold, Since: since}
 			begin := time.Now()
 			if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.AddStatus(c) }); err != nil {
 				t.Fatal(err)
@@ -58,7 +58,7 @@ func TestFromCommitToIndex(t *testing.T) {
 				time.Sleep(50 * time.Microsecond)
 			}
 			took = append(took, time.Since(committed))
-			if st, _, err := x.Status(t.Context(), c.ID); err != nil || st.State != jpki.Good || !st.Since.Equal(since) || st.Version != 1 {
+			if st, _, err := x.Status(t.Context(), c.ID); err != nil || st.State != jpki.Suspended || !st.Since.Equal(since) || st.Version != 1 {
 				t.Fatal(st, err)
 			}
 		}
@@ -614,7 +614,7 @@ func TestKilledAndStoppedRelays(t *testing.T) {
 		err := db.Update(t.Context(), func(tx *store.Tx) error {
 			for i := range int64(n) {
 				c := entry(first + i)
-				c.Status = jpki.Status{State: jpki.Good, Since: since}
+				c.Status = jpki.Status{State: jpki.Suspended, Reason: jpki.CertificateHold, Since: since}
 				if err := tx.AddStatus(c); err != nil {
 					return err
 				}
