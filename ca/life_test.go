@@ -361,7 +361,7 @@ func lifeOfTheAuthority(w *world) *life {
 	return l
 }
 
-func TestLives(t *testing.T) {
+func TestWholeLife(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(w *world) {
 		w.tell(lifeOfTheAuthority(w), lifeOfAChild(w), lifeOfAnAdult(w), lifeOfALeapling(w), lifeOfAGuest(w))
