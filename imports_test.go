@@ -26,6 +26,7 @@ const packages = `
 	ocsp:              -
 	ocsp/status:       ocsp
 	ocsp/cache:        ocsp
+	ocsp/conformance:  -
 	crl:               -
 	verifier:          ocsp crl
 	verifier/api:      verifier

@@ -90,7 +90,7 @@ var (
 	oidNonce    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
 	oidNoCheck  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 	oidSHA1RSA  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 5}
-	maxAnswer   = 1 << 20
+	maxAnswer   = 4 << 20
 	maxEmbedded = 16
 )
 

@@ -169,7 +169,7 @@ type reply struct {
 
 // maxBody bounds what is read of a reply's body; afterwards is how long the last reply is waited on for more.
 const (
-	maxBody    = 2 << 20
+	maxBody    = 4 << 20
 	afterwards = 300 * time.Millisecond
 	continues  = time.Second
 )

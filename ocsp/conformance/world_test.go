@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -9,12 +10,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -138,4 +136,12 @@ func run(t testing.TB, cfg conformance.Config) (failed, inapplicable map[string]
 	return failed, inapplicable
 }
 
-func names(m map[string]string) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
+
+// ask has a sound responder answer a request.
+func ask(w *world, t testing.TB, der []byte) []byte {
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodPost, "/ocsp", bytes.NewReader(der))
+	req.Header.Set("Content-Type", "application/ocsp-request")
+	w.responder(t, nil).ServeHTTP(rec, req)
+	return rec.Body.Bytes()
+}
