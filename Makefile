@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-front golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -53,10 +53,14 @@ soak: ## give the authority random commands and crashes, SOAK times as many as u
 fuzz: ## run each fuzz target for FUZZTIME, one after the other
 	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)
 
-bench-ca: ## measure durable issuance against the bare signature, in one run on PostgreSQL (ARGS='-pairs 400')
+bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in one run (ARGS='-short', -peers=false, -memory N)
 	@deploy/test/install.sh
 	@$(GO) build -tags $(GOTAGS) -o bin/benchca ./cmd/internal/benchca
 	@deploy/test/with-postgres.sh bin/benchca $(ARGS)
+
+bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
+	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
+	@bin/benchocsp $(ARGS)
 
 golden: ## write the golden files anew; read the diff before committing it
 	@dirs=$$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -r -n1 dirname | sort -u || true); \

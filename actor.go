@@ -10,8 +10,8 @@ const (
 	Counter    Role = "counter"     // a municipality's issuance counter (窓口端末)
 	CallCentre Role = "call-centre" // takes loss reports at any hour
 	Register   Role = "register"    // the resident register
-	Holder     Role = "holder"
-	System     Role = "authority" // the authority itself: reconciliation, ceremonies
+	Holder     Role = "holder"      // a person, for themselves: the actor's ID is the holder's
+	System     Role = "authority"   // the authority itself: reconciliation, ceremonies
 )
 
 // An Actor is the authenticated party that gives a command.

@@ -25,7 +25,8 @@ const packages = `
 	hsm/card:          -
 	ocsp:              -
 	ocsp/status:       ocsp
-	ocsp/cache:        ocsp
+	ocsp/front:        ocsp
+	ocsp/cache:        -
 	ocsp/conformance:  -
 	crl:               -
 	verifier:          ocsp crl
@@ -34,7 +35,7 @@ const packages = `
 	ca/audit:          -
 	ca/client:         -
 	ca/store:          ca/audit
-	ca/relay:          ca/store
+	ca/relay:          -
 	ca/ceremony:       ca hsm
 	ca/api:            ca ca/client ca/store verifier
 	ca/acme:           ca ca/store
@@ -55,8 +56,12 @@ const rooms = `
 	golang.org/x/crypto/ocsp:            ocsp
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay
+	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
+	github.com/valyala/fasthttp:         cmd/internal/benchocsp
+	github.com/go-chi/chi/v5:            ca/acme
+	github.com/fxamacker/cbor/v2:        ca/acme
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca

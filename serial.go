@@ -74,6 +74,9 @@ func (s Serial) IsZero() bool { return s.n == 0 }
 // Bytes returns the big-endian octets without leading zeros.
 func (s Serial) Bytes() []byte { return append([]byte(nil), s.b[20-s.n:]...) }
 
+// Append appends the octets that Bytes returns to b.
+func (s Serial) Append(b []byte) []byte { return append(b, s.b[20-s.n:]...) }
+
 // Big returns the serial as a big integer.
 func (s Serial) Big() *big.Int { return new(big.Int).SetBytes(s.b[20-s.n:]) }
 

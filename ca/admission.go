@@ -15,7 +15,7 @@ import (
 type AdmissionConfig struct {
 	Now func() time.Time // required
 
-	Concurrent int           // works at once; default: two for each processor
+	Concurrent int           // works at once, which share transactions; default: 16 for each processor
 	Waiting    int           // a station's single-card works that may wait; default 64
 	Patience   time.Duration // how long one of those waits at most; default 10 s
 	Streams    int           // a station's batches at once; default 4
@@ -46,7 +46,7 @@ func NewAdmission(c AdmissionConfig) (*Admission, error) {
 	if c.Now == nil {
 		return nil, errors.New("ca: AdmissionConfig.Now is required")
 	}
-	for p, d := range map[*int]int{&c.Concurrent: 2 * runtime.GOMAXPROCS(0), &c.Waiting: 64, &c.Streams: 4, &c.Burst: 200} {
+	for p, d := range map[*int]int{&c.Concurrent: 16 * runtime.GOMAXPROCS(0), &c.Waiting: 64, &c.Streams: 4, &c.Burst: 200} {
 		if *p == 0 {
 			*p = d
 		}

@@ -41,7 +41,7 @@ type Issuer struct {
 type Config struct {
 	Store     *store.Store
 	Profile   *Profile
-	Issuers   []Issuer // one for each CA: the generation that issues; see Activate
+	Issuers   []Issuer // one for each CA: the generation that issues; see Activate and Follow
 	StatusURL string   // where OCSP and CRLs are served, without a final slash; goes into certificates
 	Now       func() time.Time
 	Rand      io.Reader // for serial numbers and identifiers
@@ -49,24 +49,33 @@ type Config struct {
 
 	StationCAs  *x509.CertPool // who certifies stations; nil admits none
 	HoldRelease []jpki.Kind    // kinds whose suspension may end well; default: phone authentication certificates only
+	OpenKey     OpenKey        // opens the key of a generation that another process activated; nil: only keys that this one has used
 	SigningTime time.Duration  // bounds an issuance from its first signature to its record, whatever the caller's patience; 0 means 30 s
 }
 
 // An Authority is the certification authority. See the package comment.
 type Authority struct {
-	store       *store.Store
-	profile     *Profile
-	statusURL   string
-	now         func() time.Time
-	rand        io.Reader
-	log         *slog.Logger
-	stationCAs  *x509.CertPool
-	transitions []transition
+	store        *store.Store
+	profile      *Profile
+	statusURL    string
+	now          func() time.Time
+	rand         io.Reader
+	log          *slog.Logger
+	stationCerts verifiedCerts
+	transitions  []transition
 
-	activating  sync.Mutex              // one at a time
+	activating  sync.Mutex // one at a time; guards held
+	held        map[jpki.IssuerID]*Issuer
+	openKey     OpenKey
 	issuing     atomic.Pointer[issuers] // swapped whole
 	signingTime time.Duration
+	statistics  store.Statistics
+	reserving   together[*issuance] // step 2 of issuances
+	recording   together[*issuance] // step 5
 }
+
+// roundSize bounds how many issuances share a transaction.
+const roundSize = 64
 
 // issuers are the generations that issue at one moment, one for each CA. It is never changed.
 type issuers map[jpki.CA]*Issuer
@@ -78,26 +87,35 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCAs: c.StationCAs, signingTime: c.SigningTime}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCerts: verifiedCerts{roots: c.StationCAs}, openKey: c.OpenKey, signingTime: c.SigningTime}
 	if a.signingTime < 0 {
 		return nil, errors.New("ca: Config.SigningTime is negative")
 	}
 	if a.signingTime == 0 {
 		a.signingTime = 30 * time.Second
 	}
-	if a.stationCAs == nil {
-		a.stationCAs = x509.NewCertPool() // empty, where nil would mean the system's
+	if a.stationCerts.roots == nil {
+		a.stationCerts.roots = x509.NewCertPool() // empty, where nil would mean the system's
 	}
 	issuing, err := newIssuers(c.Profile, c.Issuers)
 	if err != nil {
 		return nil, err
 	}
 	a.issuing.Store(&issuing)
+	a.held = map[jpki.IssuerID]*Issuer{}
+	for _, i := range issuing {
+		a.held[i.ID] = i
+	}
 	release := c.HoldRelease
 	if release == nil {
 		release = []jpki.Kind{jpki.PhoneAuth}
 	}
 	a.transitions = transitionsWith(release)
+	round := func(step func(*store.Tx, []*issuance, bool) error) func([]*issuance, func(int)) {
+		return func(list []*issuance, done func(int)) { a.inRound(list, done, step) }
+	}
+	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
+	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
 	return a, nil
 }
 
@@ -198,12 +216,4 @@ func requestHash(action string, request any) (string, error) {
 	}
 	sum := sha256.Sum256(append([]byte(action+"\n"), text...))
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// mayActFor checks an actor's municipality against a holder's.
-func mayActFor(by jpki.Actor, h store.Holder) error {
-	if by.Role == jpki.Counter && by.Municipality != h.Municipality {
-		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)
-	}
-	return nil
 }

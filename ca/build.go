@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // key identifiers are SHA-1 by RFC 5280 §4.2.1.2; nothing's security rests on it
+	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
 	"strings"
@@ -94,17 +95,17 @@ func (s *subject) tbs() ([]byte, error) {
 	return b.Bytes()
 }
 
-// fits reports before a number is given out whether the certificate will be as small as it must be.
-func (s *subject) fits() (bool, error) {
-	tbs, err := s.tbs()
-	if err != nil {
-		return false, fmt.Errorf("build certificate: %w", err)
-	}
-	none, err := noSignature(s.issuer.Signer.Public())
+// fits reports before anything is signed whether the certificate around a TBSCertificate is as small as it must be.
+func (i *Issuer) fits(tbs []byte) (bool, error) {
+	none, err := noSignature(i.Signer.Public())
 	if err != nil {
 		return false, err
 	}
-	der, err := s.issuer.assemble(tbs, none)
+	const framing = 4 + 4 + 1 + 15 // both lengths, the unused bits, the algorithm
+	if len(tbs)+len(none)+framing <= maxCertificate {
+		return true, nil
+	}
+	der, err := i.assemble(tbs, none)
 	return len(der) <= maxCertificate, err
 }
 
@@ -114,6 +115,11 @@ func (s *subject) prepare() (*draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build certificate: %w", err)
 	}
+	return s.prepareBuilt(tbs)
+}
+
+// prepareBuilt lints the certificate around a TBSCertificate made of s.
+func (s *subject) prepareBuilt(tbs []byte) (*draft, error) {
 	return s.issuer.prepare(tbs, candidate{of: subscriber, profile: s.profile, subject: s})
 }
 
@@ -281,6 +287,7 @@ type algorithm struct {
 	oid  asn1.ObjectIdentifier
 	null bool // parameters NULL, as RSA wants; absent otherwise
 	hash crypto.Hash
+	x509 x509.SignatureAlgorithm
 }
 
 func (a algorithm) add(b *cryptobyte.Builder) {
@@ -295,13 +302,13 @@ func (a algorithm) add(b *cryptobyte.Builder) {
 func algorithmOf(key crypto.PublicKey) (algorithm, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return algorithm{oidRSASHA256, true, crypto.SHA256}, nil
+		return algorithm{oidRSASHA256, true, crypto.SHA256, x509.SHA256WithRSA}, nil
 	case *ecdsa.PublicKey:
 		switch k.Curve {
 		case elliptic.P256():
-			return algorithm{oidECDSASHA256, false, crypto.SHA256}, nil
+			return algorithm{oidECDSASHA256, false, crypto.SHA256, x509.ECDSAWithSHA256}, nil
 		case elliptic.P384():
-			return algorithm{oidECDSASHA384, false, crypto.SHA384}, nil
+			return algorithm{oidECDSASHA384, false, crypto.SHA384, x509.ECDSAWithSHA384}, nil
 		}
 	}
 	return algorithm{}, fmt.Errorf("no signature algorithm for a key of type %T", key)

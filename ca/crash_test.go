@@ -35,6 +35,8 @@ type crashOrder struct {
 	Issue    ca.IssueRequest
 	Change   ca.ChangeRequest
 	Event    jpki.Event
+	Events   []jpki.Event
+	Token    string
 }
 
 type crashIssuer struct {
@@ -124,6 +126,83 @@ phone-1 phone-sign revoked renewed`,
 card-1 card-sign suspended lost
 phone-1 phone-auth good
 phone-1 phone-sign good`,
+	},
+	"resume": {
+		func(w *world) crashOrder {
+			if _, err := w.change(w.a.Suspend, centre, ca.ChangeRequest{Token: "phone-1", Cause: jpki.Lost}); err != nil {
+				w.t.Fatal(err)
+			}
+			return crashOrder{Command: "resume", By: counter, Change: ca.ChangeRequest{IdempotencyKey: w.name(), Token: "phone-1", Cause: jpki.Found}}
+		},
+		func(w *world, o crashOrder) error {
+			got, err := w.a.Resume(context.Background(), o.By, o.Change)
+			return errors.Join(err, count(got, 1))
+		},
+		`card-1 card-auth good
+card-1 card-sign good
+phone-1 phone-auth good found
+phone-1 phone-sign suspended lost`,
+	},
+	"deliver": {
+		func(w *world) crashOrder {
+			return crashOrder{Command: "deliver", By: counter, Token: "card-1", Key: w.name()}
+		},
+		func(w *world, o crashOrder) error {
+			got, err := w.a.Deliver(context.Background(), o.By, o.Key, o.Token)
+			if len(got) != 2 {
+				err = errors.Join(err, fmt.Errorf("%d certificates were delivered, want 2", len(got)))
+			}
+			certs, at := must(w.a.Certificates(context.Background(), o.By, o.Token)), 0
+			for _, c := range certs {
+				if c.DeliveredAt != nil && c.DeliveredAt.Equal(o.Now) {
+					at++
+				}
+			}
+			if at != 2 {
+				err = errors.Join(err, fmt.Errorf("%d certificates are recorded as delivered, want 2", at))
+			}
+			return err
+		},
+		`card-1 card-auth good
+card-1 card-sign good
+phone-1 phone-auth good
+phone-1 phone-sign good`,
+	},
+	"a group of events": { // one takes effect, one waits, one is refused, one is told twice, one enters somebody
+		func(w *world) crashOrder {
+			moved := *attributes(jpki.NewBirthDate(1980, 2, 17))
+			moved.Address = "砂箱県港市海岸通九丁目1番2号"
+			events := []jpki.Event{
+				{ID: "move", Holder: "h1", Type: jpki.AddressChanged, Municipality: "99202", Attributes: &moved},
+				{ID: "born", Holder: "h9", Type: jpki.Registered, Municipality: "99101", Attributes: attributes(jpki.NewBirthDate(2026, 3, 1))},
+				{ID: "ward", Holder: "h1", Type: jpki.GuardianshipBegan, EffectiveAt: w.now.Add(24 * time.Hour)},
+				{ID: "stranger", Holder: "h404", Type: jpki.Death},
+			}
+			for i := range events {
+				if events[i].EffectiveAt.IsZero() {
+					events[i].EffectiveAt = w.now
+				}
+			}
+			return crashOrder{Command: "events", By: register, Events: append(events, events[0])}
+		},
+		func(w *world, o crashOrder) error {
+			var err error
+			for i, r := range w.a.ApplyResidentEvents(context.Background(), o.By, o.Events) {
+				want := []struct {
+					changed int
+					applied bool
+					problem jpki.Problem
+				}{{2, true, ""}, {0, true, ""}, {0, false, ""}, {0, false, jpki.UnknownHolder}, {2, true, ""}}[i]
+				if len(r.Changed) != want.changed || r.Applied != want.applied || problemOf(r.Err) != want.problem {
+					err = errors.Join(err, fmt.Errorf("event %d: %+v", i, r))
+				}
+			}
+			return err
+		},
+		`card-1 card-auth good
+card-1 card-sign revoked moved
+phone-1 phone-auth good
+phone-1 phone-sign revoked moved`,
 	},
 	"revoke": {
 		func(w *world) crashOrder {
@@ -249,7 +328,7 @@ func TestCrash(t *testing.T) {
 					t.Fatal(err)
 				}
 				o := s.prepare(w)
-				o.Now, o.Key = w.now, o.Issue.IdempotencyKey+o.Change.IdempotencyKey
+				o.Now, o.Key = w.now, o.Key+o.Issue.IdempotencyKey+o.Change.IdempotencyKey
 				for _, i := range w.issuers {
 					o.Issuers = append(o.Issuers, crashIssuer{i.ID, i.Certificate.Raw, must(x509.MarshalPKCS8PrivateKey(i.Signer))})
 				}

@@ -3,8 +3,11 @@ package ca
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -55,7 +58,7 @@ func (a *Authority) AddGeneration(ctx context.Context, by jpki.Actor, i Issuer) 
 
 // Activate lets a recorded generation issue in place of the one that does, from one issuance to the next: those under way end
 // with the generation they began with. It may also be an earlier one, if the newer cannot be used. Other processes on the
-// database issue with the generation that they were started with until they are started anew.
+// database learn of it by [Authority.Follow].
 //
 // The problems it reports: Forbidden, NotFound for a generation that [Authority.AddGeneration] has not recorded, Conflict for
 // another certificate than the recorded one and for one that is not valid now.
@@ -95,10 +98,66 @@ func (a *Authority) Activate(ctx context.Context, by jpki.Actor, i Issuer) error
 	if err != nil {
 		return err
 	}
-	issuing := maps.Clone(*a.issuing.Load())
-	issuing[i.ID.CA] = &i
-	a.issuing.Store(&issuing)
+	a.let(&i)
 	return nil
+}
+
+// let makes a generation the one that issues here. The caller holds activating.
+func (a *Authority) let(i *Issuer) {
+	issuing := maps.Clone(*a.issuing.Load())
+	issuing[i.ID.CA] = i
+	a.held[i.ID] = i
+	a.issuing.Store(&issuing)
+}
+
+// An OpenKey opens the key of a recorded generation.
+type OpenKey func(context.Context, jpki.IssuerID) (crypto.Signer, error)
+
+// Follow lets the generations issue here that the database says issue, whoever activated them. How often it is called bounds
+// for how long this process goes on issuing with the former generation, which is trusted as before; issuances under way end with the
+// one they began with. A generation whose key cannot be opened, or is another than the recorded certificate's, is an error: the
+// former one goes on issuing here, and so does the other CA's follow its own.
+func (a *Authority) Follow(ctx context.Context) error {
+	a.activating.Lock()
+	defer a.activating.Unlock()
+	var known []store.Generation
+	if err := a.store.View(ctx, func(tx *store.Tx) (err error) { known, err = tx.Generations(); return err }); err != nil {
+		return fmt.Errorf("read generations: %w", err)
+	}
+	var failed []error
+	for _, g := range known {
+		if now := (*a.issuing.Load())[g.Issuer.CA]; !g.Active || now.ID == g.Issuer {
+			continue
+		}
+		i, err := a.hold(ctx, g)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("follow generation %s: %w", g.Issuer, err))
+			continue
+		}
+		a.let(i)
+		a.log.InfoContext(ctx, "another generation issues", slog.String("generation", g.Issuer.String()))
+	}
+	return errors.Join(failed...)
+}
+
+// hold returns a recorded generation with the use of its key.
+func (a *Authority) hold(ctx context.Context, g store.Generation) (*Issuer, error) {
+	if i := a.held[g.Issuer]; i != nil && bytes.Equal(i.Certificate.Raw, g.Certificate) {
+		return i, nil
+	}
+	if a.openKey == nil {
+		return nil, errors.New("this process does not have its key")
+	}
+	cert, err := x509.ParseCertificate(g.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	key, err := a.openKey(ctx, g.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	i := &Issuer{ID: g.Issuer, Certificate: cert, Signer: key}
+	return i, i.check(a.profile)
 }
 
 func generationDetail(c *x509.Certificate) map[string]any {

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,11 +59,13 @@ func (a *Authority) Renew(ctx context.Context, by jpki.Actor, req IssueRequest) 
 
 // issue is both commands. Steps:
 //  1. check the requests: form, proof of possession, keys
-//  2. transaction 1: claim the idempotency key, check the rules, reserve serial numbers, record the intents
-//  3. build the certificates, unsigned, and lint them
+//  2. transaction 1: claim the idempotency key, check the rules, draw serial numbers, build the certificates, unsigned,
+//     and record the intents
+//  3. lint what is to be signed
 //  4. sign; no transaction is open here
 //  5. transaction 2: check the rules again, record certificates, statuses, audit, what they replace, and the answer
 //
+// Both transactions are shared with other issuances that come at the same time.
 // A crash leaves nothing, or intents that [Authority.Reconcile] ends; a signature without a status row cannot remain.
 func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, renew bool) ([]Issued, error) {
 	// 1.
@@ -83,219 +84,370 @@ func (a *Authority) issue(ctx context.Context, by jpki.Actor, req IssueRequest, 
 	if err != nil {
 		return nil, err
 	}
-	now, issuing := a.now().UTC(), *a.issuing.Load()
-
+	i := &issuance{by: by, req: req, keys: keys, renew: renew, hash: hash, now: a.now().UTC(), issuers: *a.issuing.Load()}
 	// 2.
-	var plan *issuePlan
-	var repeated []jpki.CertID
-	err = a.store.Update(ctx, func(tx *store.Tx) error {
-		repeated, plan = nil, nil
-		stored, done, err := tx.BeginOnce(by.String(), req.IdempotencyKey, hash, now)
-		if err != nil {
-			return err
-		}
-		if done {
-			return json.Unmarshal([]byte(stored), &repeated)
-		}
-		if plan, err = a.plan(tx, issuing, by, req, keys, renew, now); err != nil {
-			return err
-		}
-		if plan.newToken {
-			if err := tx.AddToken(plan.token, now); err != nil {
-				return err
-			}
-		}
-		for i := range plan.certificates {
-			if err := a.reserve(tx, by, req.IdempotencyKey, plan, &plan.certificates[i], now); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		if plan != nil && (errors.Is(err, jpki.Unavailable) || ctx.Err() != nil) { // the commit may have taken place
-			a.giveUp(ctx, plan.intents)
-		}
-		return nil, err
+	giveUp := func() { a.giveUp(ctx, i) }
+	if !a.reserving.do(ctx, i, giveUp) {
+		return nil, jpki.WrapError(jpki.Unavailable, ctx.Err(), "the database does not answer")
 	}
-	if plan == nil {
-		return a.issued(ctx, repeated)
+	if i.err != nil {
+		if errors.Is(i.err, jpki.Unavailable) { // the commit may have taken place
+			giveUp()
+		}
+		return nil, i.err
+	}
+	if i.plan == nil {
+		return a.issued(ctx, i.repeated)
 	}
 	// From here on the caller hanging up must not leave half an issuance.
 	signing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.signingTime)
 	defer cancel()
-	issued, err := a.signAndRecord(signing, by, req, plan, keys, renew, now)
-	if err != nil {
-		a.giveUp(ctx, plan.intents)
+	if err := a.sign(signing, i); err != nil {
+		giveUp()
 		return nil, err
 	}
-	return issued, nil
+	// 5.
+	if !a.recording.do(signing, i, func() {}) {
+		i = &issuance{by: by, plan: i.plan} // the other is still being worked on
+		i.err = jpki.WrapError(jpki.Unavailable, signing.Err(), "the database does not answer")
+	}
+	if i.err != nil {
+		a.giveUp(ctx, i)
+		return nil, i.err
+	}
+	out := make([]Issued, len(i.plan.certificates))
+	for j, c := range i.plan.certificates {
+		out[j] = handOut(c, i.issuers[c.Kind.CA()].Certificate.Raw)
+	}
+	return out, nil
+}
+
+// An issuance is a request on its way.
+type issuance struct {
+	by      jpki.Actor
+	req     IssueRequest
+	keys    []publicKey
+	renew   bool
+	hash    string
+	now     time.Time
+	issuers issuers // of this issuance, whatever generation becomes active meanwhile
+
+	plan     *issuePlan    // nil for a repetition
+	repeated []jpki.CertID // what the first request got
+	err      error
+}
+
+// names are what no other issuance of the same transaction may be about.
+func (i *issuance) names() []string {
+	out := []string{"once " + i.by.String() + " " + i.req.IdempotencyKey, "holder " + i.req.Holder, "token " + i.req.Token}
+	for _, k := range i.keys {
+		out = append(out, "key "+k.hash)
+	}
+	return out
 }
 
 // giveUp ends an issuance that came to nothing. Where that fails, Reconcile does it later. A conflict is no failure: the
 // issuance was ended by somebody else, or nothing of it was recorded, or all was and only the answer got lost.
-func (a *Authority) giveUp(ctx context.Context, intents []store.Intent) {
+func (a *Authority) giveUp(ctx context.Context, i *issuance) {
+	if i.plan == nil || len(i.plan.intents) == 0 {
+		return
+	}
 	const patience = 10 * time.Second // not the time for signing, which may be what has run out
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	if err := a.abandon(ctx, intents, a.now()); err != nil && !errors.Is(err, jpki.Conflict) {
+	if err := a.abandon(ctx, i.plan.intents, a.now()); err != nil && !errors.Is(err, jpki.Conflict) {
 		a.log.ErrorContext(ctx, "issuance left open", slog.Any("error", err), slog.String("request_id", jpki.RequestID(ctx)))
 	}
 }
 
-// signAndRecord does steps 3 to 5.
-func (a *Authority) signAndRecord(ctx context.Context, by jpki.Actor, req IssueRequest, plan *issuePlan, keys []publicKey, renew bool, now time.Time) ([]Issued, error) {
-	for i := range plan.certificates {
-		c := &plan.certificates[i]
+// inRound runs one of the two transactions for all issuances of a round; step reports what concerns all. Those that it
+// cannot serve together, because somebody holds a lock or an error cannot be told whose it is, get one each.
+func (a *Authority) inRound(list []*issuance, done func(int), step func(tx *store.Tx, list []*issuance, alone bool) error) {
+	run := func(list []*issuance, alone bool) error {
+		ctx, cancel := context.WithTimeout(context.Background(), a.signingTime) // of nobody in particular
+		defer cancel()
+		return a.store.Update(ctx, func(tx *store.Tx) error { return step(tx, list, alone) })
+	}
+	err := run(list, len(list) == 1)
+	for j, i := range list {
+		switch {
+		case err == nil && !errors.Is(i.err, errAlone):
+			done(j)
+		case err != nil && (len(list) == 1 || errors.Is(err, jpki.Unavailable)):
+			i.err = err
+			done(j)
+		default:
+			go func() {
+				if err := run(list[j:j+1], true); err != nil {
+					i.err = err
+				}
+				done(j)
+			}()
+		}
+	}
+}
+
+// errAlone is the error of an issuance that needs a transaction of its own.
+var errAlone = errors.New("not in this round")
+
+// ahead is what the transactions of issuances are going to look at.
+func ahead(list []*issuance, alone bool) store.Ahead {
+	w := store.Ahead{SkipLocked: !alone}
+	for _, i := range list {
+		w.Holders, w.Tokens, w.Once = append(w.Holders, i.req.Holder), append(w.Tokens, i.req.Token), append(w.Once, store.OnceKey{Actor: i.by.String(), Key: i.req.IdempotencyKey})
+		for _, k := range i.keys {
+			w.Keys = append(w.Keys, k.hash)
+		}
+	}
+	return w
+}
+
+// eachOf gives a transaction's issuances to step, one after another. What is refused before it has written anything leaves
+// the others alone; any other error ends the transaction.
+func eachOf(list []*issuance, alone bool, step func(*issuance) (wrote bool, err error)) error {
+	for _, i := range list {
+		wrote, err := step(i)
+		_, refused := errors.AsType[*jpki.Error](err)
+		switch i.err = err; {
+		case err == nil:
+		case alone, wrote, !refused && !errors.Is(err, errAlone):
+			return err
+		}
+	}
+	return nil
+}
+
+// reserve is step 2.
+func (a *Authority) reserve(tx *store.Tx, list []*issuance, alone bool) error {
+	if err := tx.ReadAhead(ahead(list, alone)); err != nil {
+		return fmt.Errorf("read what issuances need: %w", err)
+	}
+	return eachOf(list, alone, func(i *issuance) (wrote bool, err error) {
+		i.plan, i.repeated = nil, nil
+		stored, done, err := tx.Once(i.by.String(), i.req.IdempotencyKey, i.hash)
+		if err != nil {
+			return false, err
+		}
+		if done {
+			return false, json.Unmarshal([]byte(stored), &i.repeated)
+		}
+		plan, err := a.plan(tx, i, i.now)
+		if errors.Is(err, jpki.UnknownHolder) && !alone {
+			return false, errAlone // or locked
+		}
+		if err != nil {
+			return false, err
+		}
+		if err := a.draw(plan, i); err != nil {
+			return false, err
+		}
+		i.plan = plan
+		if err := tx.ClaimOnce(i.by.String(), i.req.IdempotencyKey, i.hash, i.now); err != nil {
+			return true, err
+		}
+		if plan.newToken {
+			if err := tx.AddToken(plan.token, i.now); err != nil {
+				return true, err
+			}
+		}
+		for _, c := range plan.certificates {
+			if err := a.intend(tx, i, c); err != nil {
+				return true, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// draw gives the planned certificates their serial numbers and builds what will be signed. It finds names and addresses
+// that no certificate can carry as long as no number has been written down.
+func (a *Authority) draw(p *issuePlan, i *issuance) error {
+	for j := range p.certificates {
+		c := &p.certificates[j]
+		serial, err := jpki.NewSerial(a.rand)
+		if err != nil {
+			return err
+		}
+		c.ID = jpki.CertID{Issuer: i.issuers[c.Kind.CA()].ID, Serial: serial}
+		name, err := a.commonName(c.Kind, p.place)
+		if err != nil {
+			return err
+		}
+		s, err := a.subject(p, i.issuers, c, i.keys[j], p.caps[j], name)
+		if err != nil {
+			return err
+		}
+		tbs, err := s.tbs()
+		if err != nil {
+			return fmt.Errorf("build certificate: %w", err)
+		}
+		switch ok, err := s.issuer.fits(tbs); {
+		case err != nil:
+			return err
+		case !ok:
+			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
+		}
+		p.unsigned = append(p.unsigned, unsigned{s, tbs})
+	}
+	return nil
+}
+
+// intend writes down that a certificate is about to be signed.
+func (a *Authority) intend(tx *store.Tx, i *issuance, c store.Certificate) error {
+	intent := store.Intent{
+		ID: c.ID, Kind: c.Kind, Holder: c.Holder, Token: c.Token, Partition: c.Partition, NotAfter: c.NotAfter,
+		Actor: i.by.String(), IdemKey: i.req.IdempotencyKey, CreatedAt: i.now,
+	}
+	i.plan.intents = append(i.plan.intents, intent)
+	if err := tx.AddIntent(intent); err != nil {
+		return err
+	}
+	return tx.Audit(i.now, i.by, "issue.intent", c.ID.String(), intentDetail{c.Kind, c.Holder, c.Token})
+}
+
+// An intentDetail is what the audit record says of a certificate about to be signed.
+type intentDetail struct {
+	Kind   jpki.Kind `json:"kind"`
+	Holder string    `json:"holder"`
+	Token  string    `json:"token"`
+}
+
+// sign does steps 3 and 4.
+func (a *Authority) sign(ctx context.Context, i *issuance) error {
+	for j := range i.plan.certificates {
+		c := &i.plan.certificates[j]
 		// 3.
-		name, err := a.commonName(c.Kind, plan.place)
-		if err != nil {
-			return nil, err
-		}
-		subject, err := a.subject(plan, c, keys[i], plan.caps[i], name)
-		if err != nil {
-			return nil, err
-		}
-		draft, err := subject.prepare()
+		draft, err := i.plan.unsigned[j].subject.prepareBuilt(i.plan.unsigned[j].tbs)
 		if err != nil {
 			if refused, ok := errors.AsType[*lintError](err); ok {
 				a.log.ErrorContext(ctx, "a certificate was refused before it was signed", slog.String("lint", refused.lint), slog.String("rule", refused.rule),
 					slog.String("certificate", c.ID.String()), slog.String("kind", string(c.Kind)), slog.String("request_id", jpki.RequestID(ctx)))
 			}
-			return nil, err
+			return err
 		}
 		// 4.
-		if c.DER, err = plan.issuers[c.Kind.CA()].signInTime(ctx, draft); err != nil {
-			return nil, err
+		if c.DER, err = i.issuers[c.Kind.CA()].signInTime(ctx, draft); err != nil {
+			return err
 		}
 	}
-	// 5.
-	err := a.store.Update(ctx, func(tx *store.Tx) error {
+	return nil
+}
+
+// record is step 5. What another command did meanwhile may have changed what the rules say.
+func (a *Authority) record(tx *store.Tx, list []*issuance, alone bool) error {
+	if err := tx.ReadAhead(ahead(list, alone)); err != nil {
+		return fmt.Errorf("read what issuances need: %w", err)
+	}
+	return eachOf(list, alone, func(i *issuance) (wrote bool, err error) {
+		now := i.now
 		if later := a.now().UTC(); later.After(now) {
 			now = later
 		}
-		again, err := a.plan(tx, plan.issuers, by, req, keys, renew, now)
+		again, err := a.plan(tx, i, now)
+		if errors.Is(err, jpki.UnknownHolder) && !alone {
+			return false, errAlone
+		}
 		if err != nil {
+			return false, err
+		}
+		if again.holder.Version != i.plan.holder.Version {
+			return false, jpki.Errorf(jpki.Conflict, "the register entry changed while the certificate was made")
+		}
+		for j, c := range i.plan.certificates {
+			if again.certificates[j].NotAfter.Before(c.NotAfter) {
+				return false, jpki.Errorf(jpki.Conflict, "what bounds the %s certificate's validity changed while it was made", c.Kind)
+			}
+		}
+		return true, a.recordOne(tx, i, again, now)
+	})
+}
+
+// recordOne writes what came of an issuance.
+func (a *Authority) recordOne(tx *store.Tx, i *issuance, again *issuePlan, now time.Time) error {
+	if len(again.ends) > 0 {
+		if _, err := a.applyAll(tx, i.by, again.ends, revoke, again.endCause, now); err != nil {
 			return err
 		}
-		if again.holder.Version != plan.holder.Version {
-			return jpki.Errorf(jpki.Conflict, "the register entry changed while the certificate was made")
-		}
-		if len(again.ends) > 0 {
-			if _, err := a.applyAll(tx, by, again.ends, revoke, again.endCause, now); err != nil {
-				return err
-			}
-		}
-		if again.token.Type == jpki.Phone {
-			if err := tx.SetParent(again.token); err != nil {
-				return err
-			}
-		}
-		ids := make([]jpki.CertID, len(plan.certificates))
-		for i := range plan.certificates {
-			c := &plan.certificates[i]
-			if again.certificates[i].NotAfter.Before(c.NotAfter) {
-				return jpki.Errorf(jpki.Conflict, "what bounds the %s certificate's validity changed while it was made", c.Kind)
-			}
-			c.Replaces = again.certificates[i].Replaces // another certificate may have come between
-			if err := tx.EndIntent(c.ID, true, now); err != nil {
-				return err
-			}
-			if err := tx.AddCertificate(*c); err != nil {
-				return err
-			}
-			c.Status.Version = 1
-			if err := tx.Audit(now, by, "issue", c.ID.String(), statusDetail(c.Kind, c.Status)); err != nil {
-				return err
-			}
-			ids[i] = c.ID
-		}
-		return endOnce(tx, by, req.IdempotencyKey, ids)
-	})
-	if err != nil {
-		return nil, err
 	}
-	out := make([]Issued, len(plan.certificates))
-	for i, c := range plan.certificates {
-		out[i] = handOut(c, plan.issuers[c.Kind.CA()].Certificate.Raw)
+	if again.token.Type == jpki.Phone {
+		if err := tx.SetParent(again.token); err != nil {
+			return err
+		}
 	}
-	return out, nil
+	ids := make([]jpki.CertID, len(i.plan.certificates))
+	for j := range i.plan.certificates {
+		c := &i.plan.certificates[j]
+		c.Replaces = again.certificates[j].Replaces // another certificate may have come between
+		if err := tx.EndIntent(c.ID, true, now); err != nil {
+			return err
+		}
+		if err := tx.AddCertificate(*c); err != nil {
+			return err
+		}
+		c.Status.Version = 1
+		if err := tx.Audit(now, i.by, "issue", c.ID.String(), statusDetail(c.Kind, c.Status)); err != nil {
+			return err
+		}
+		ids[j] = c.ID
+	}
+	return endOnce(tx, i.by, i.req.IdempotencyKey, ids)
 }
 
 // An issuePlan is what the rules make of a request.
 type issuePlan struct {
-	issuers      issuers // of this issuance, whatever generation becomes active meanwhile
 	holder       store.Holder
 	place        Municipality
 	token        store.Token
 	newToken     bool
-	certificates []store.Certificate // without serial and DER, in the order of the requests
+	certificates []store.Certificate // in the order of the requests; draw and sign complete them
 	caps         [][]time.Time       // for each certificate, what it must not outlive
 	ends         []store.Certificate // certificates whose place the new ones take
 	endCause     jpki.Cause
+	unsigned     []unsigned
 	intents      []store.Intent
 }
 
+// unsigned is a certificate before it is linted and signed.
+type unsigned struct {
+	subject *subject
+	tbs     []byte
+}
+
 // plan checks a request against the register, the token and the certificates in force.
-func (a *Authority) plan(tx *store.Tx, with issuers, by jpki.Actor, req IssueRequest, keys []publicKey, renew bool, now time.Time) (*issuePlan, error) {
-	p := &issuePlan{issuers: with}
+func (a *Authority) plan(tx *store.Tx, i *issuance, now time.Time) (*issuePlan, error) {
+	p := &issuePlan{}
 	var err error
-	if p.holder, err = tx.Holder(req.Holder); err != nil {
+	if p.holder, err = tx.Holder(i.req.Holder); err != nil {
 		return nil, err
 	}
-	if err := mayActFor(by, p.holder); err != nil {
+	if err := mayActFor(i.by, p.holder); err != nil {
 		return nil, err
 	}
 	var ok bool
 	if p.place, ok = a.profile.municipality(p.holder.Municipality); !ok {
 		return nil, fmt.Errorf("municipality %s is not in the profile", p.holder.Municipality)
 	}
-	for i, r := range req.Requests {
+	for j, r := range i.req.Requests {
 		if err := checkEligible(p.holder, r.Kind, now); err != nil {
 			return nil, err
 		}
-		if used, err := tx.KeyCertified(keys[i].hash); err != nil {
+		if used, err := tx.KeyCertified(i.keys[j].hash); err != nil {
 			return nil, err
 		} else if used {
 			return nil, jpki.Errorf(jpki.KeyReused, "the key of the %s request", r.Kind)
 		}
 	}
-	if err := a.planToken(tx, p, req, renew, now); err != nil {
+	if err := a.planToken(tx, p, i.req, i.renew, now); err != nil {
 		return nil, err
 	}
 	all, err := tx.CertificatesOf(p.holder.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.planEnds(a.profile.Validity, all, req, renew, now); err != nil {
+	if err := p.planEnds(a.profile.Validity, all, i.req, i.renew, now); err != nil {
 		return nil, err
 	}
-	if err := a.planValidity(p, all, req, keys, renew, now); err != nil {
-		return nil, err
-	}
-	return p, a.planSize(p, keys)
-}
-
-// planSize finds names and addresses that no certificate can carry, as long as no number has been spent on them.
-func (a *Authority) planSize(p *issuePlan, keys []publicKey) error {
-	longest, err := jpki.SerialFromBytes(bytes.Repeat([]byte{0x7f}, jpki.SerialBytes))
-	if err != nil {
-		return err
-	}
-	for i, c := range p.certificates {
-		c.ID.Serial = longest
-		s, err := a.subject(p, &c, keys[i], p.caps[i], strings.Repeat("A", commonNameLength))
-		if err != nil {
-			return err
-		}
-		switch ok, err := s.fits(); {
-		case err != nil:
-			return err
-		case !ok:
-			return jpki.Errorf(jpki.NotEligible, "name and address are too long for a %s certificate of %d octets", c.Kind, maxCertificate)
-		}
-	}
-	return nil
+	return p, a.planValidity(p, all, i, now)
 }
 
 // planToken finds the token, or what is to be recorded of a new one. A phone's certificates are asked for with the card's
@@ -363,18 +515,18 @@ func (p *issuePlan) planEnds(v Validity, all []store.Certificate, req IssueReque
 }
 
 // planValidity fills in the certificates. A signature certificate never outlives the authentication certificate beside it.
-func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req IssueRequest, keys []publicKey, renew bool, now time.Time) error {
+func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, i *issuance, now time.Time) error {
 	ends, caps := map[jpki.Kind]time.Time{}, map[jpki.Kind][]time.Time{}
-	for _, r := range req.Requests {
+	for _, r := range i.req.Requests {
 		k := r.Kind
-		caps[k] = []time.Time{p.token.ValidUntil, p.issuers[k.CA()].Certificate.NotAfter}
+		caps[k] = []time.Time{p.token.ValidUntil, i.issuers[k.CA()].Certificate.NotAfter}
 		if p.holder.StayUntil != nil {
 			caps[k] = append(caps[k], p.holder.StayUntil.Truncate(time.Second))
 		}
 		if p.token.Type == jpki.Phone {
 			ends[k] = slices.MinFunc(caps[k], time.Time.Compare)
 		} else {
-			ends[k] = a.profile.Validity.notAfter(p.holder.Attributes.BirthDate, now, renew, caps[k]...)
+			ends[k] = a.profile.Validity.notAfter(p.holder.Attributes.BirthDate, now, i.renew, caps[k]...)
 		}
 	}
 	if sign, asked := ends[jpki.CardSign]; asked {
@@ -389,12 +541,12 @@ func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, req Issu
 		}
 	}
 	start := now.Truncate(time.Second)
-	for i, r := range req.Requests {
+	for j, r := range i.req.Requests {
 		if !ends[r.Kind].After(now) {
 			return jpki.Errorf(jpki.NoValidityLeft, "%s would end %s", r.Kind, ends[r.Kind].In(jpki.JST).Format(time.DateTime))
 		}
 		c := store.Certificate{
-			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: keys[i].hash,
+			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: i.keys[j].hash,
 			NotBefore: start, NotAfter: ends[r.Kind], IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
 		}
 		c.Replaces = lineageEnd(all, r.Kind)
@@ -419,24 +571,9 @@ func lineageEnd(all []store.Certificate, k jpki.Kind) *jpki.CertID {
 	return nil
 }
 
-// reserve gives a planned certificate its serial number and writes down that it is about to be signed.
-func (a *Authority) reserve(tx *store.Tx, by jpki.Actor, key string, p *issuePlan, c *store.Certificate, now time.Time) error {
-	serial, err := jpki.NewSerial(a.rand)
-	if err != nil {
-		return err
-	}
-	c.ID = jpki.CertID{Issuer: p.issuers[c.Kind.CA()].ID, Serial: serial}
-	i := store.Intent{ID: c.ID, Kind: c.Kind, Holder: c.Holder, Token: c.Token, Partition: c.Partition, NotAfter: c.NotAfter, Actor: by.String(), IdemKey: key, CreatedAt: now}
-	p.intents = append(p.intents, i)
-	if err := tx.AddIntent(i); err != nil {
-		return err
-	}
-	return tx.Audit(now, by, "issue.intent", c.ID.String(), map[string]any{"kind": c.Kind, "holder": c.Holder, "token": c.Token})
-}
-
 // subject gathers what goes into a planned certificate.
-func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, caps []time.Time, name string) (*subject, error) {
-	issuer := p.issuers[c.Kind.CA()]
+func (a *Authority) subject(p *issuePlan, by issuers, c *store.Certificate, key publicKey, caps []time.Time, name string) (*subject, error) {
+	issuer := by[c.Kind.CA()]
 	scope, ok := a.profile.CRLScope(a.statusURL, issuer.ID, c.Partition)
 	if !ok {
 		return nil, fmt.Errorf("partition %s is not in the profile", c.Partition)
@@ -447,9 +584,6 @@ func (a *Authority) subject(p *issuePlan, c *store.Certificate, key publicKey, c
 		spki: key.spki, notBefore: c.NotBefore, notAfter: c.NotAfter, caps: caps, ocspURL: a.statusURL + "/ocsp", scope: scope,
 	}, nil
 }
-
-// commonNameLength is that of the longest.
-const commonNameLength = 24
 
 // commonName draws an identifier that is no name: letters, then for a signature certificate the municipality's code.
 func (a *Authority) commonName(k jpki.Kind, place Municipality) (string, error) {

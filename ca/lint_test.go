@@ -122,7 +122,7 @@ func TestEveryLintRefuses(t *testing.T) {
 		{lint: "serial", kind: jpki.CardSign, both: func(s *subject) { s.serial = must(jpki.SerialFromBytes([]byte{1, 2, 3})) }},
 		{lint: "algorithm", kind: jpki.CardSign, built: func(s *subject) {
 			i := *s.issuer
-			i.algorithm = algorithm{oidECDSASHA256, false, crypto.SHA256}
+			i.algorithm = algorithm{oidECDSASHA256, false, crypto.SHA256, x509.ECDSAWithSHA256}
 			s.issuer = &i
 		}},
 		{lint: "issuer", kind: jpki.CardSign, built: func(s *subject) { s.issuer = issuerFor(t, s.profile, jpki.AuthCA, lintKeys().rsa) }},
@@ -287,8 +287,12 @@ func TestADraftIsSignedOnceAndByItsIssuer(t *testing.T) {
 	if _, err := other.sign(d); err == nil {
 		t.Error("another issuer signed the draft")
 	}
-	if c, err := i.sign(d); err != nil || !bytes.Equal(c.RawTBSCertificate, d.tbs) {
-		t.Errorf("sign: %v", err)
+	der, err := i.sign(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := x509.ParseCertificate(der); err != nil || !bytes.Equal(c.RawTBSCertificate, d.tbs) || c.CheckSignatureFrom(i.Certificate) != nil {
+		t.Errorf("signed something else: %v", err)
 	}
 	for what, d := range map[string]*draft{"a second time": d, "nothing": nil, "what was never linted": {}} {
 		if _, err := i.sign(d); err == nil {

@@ -44,7 +44,7 @@ func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []by
 	if err != nil {
 		return c, err
 	}
-	s, err := m.a.subject(&issuePlan{issuers: m.issuers, place: place, holder: store.Holder{Attributes: attributes}}, &c, publicKey{spki: spki}, nil, name)
+	s, err := m.a.subject(&issuePlan{place: place, holder: store.Holder{Attributes: attributes}}, m.issuers, &c, publicKey{spki: spki}, nil, name)
 	if err != nil {
 		return c, err
 	}
@@ -52,10 +52,9 @@ func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []by
 	if err != nil {
 		return c, err
 	}
-	cert, err := issuer.sign(draft)
-	if err != nil {
+	if c.DER, err = issuer.sign(draft); err != nil {
 		return c, err
 	}
-	c.DER, c.KeyHash = cert.Raw, spkiHash(spki)
+	c.KeyHash = spkiHash(spki)
 	return c, nil
 }

@@ -151,7 +151,6 @@ func closePrimes(n *big.Int) bool {
 		if square.Sign() >= 0 && maybeSquare(square) && root.Mul(root.Sqrt(square), root).Cmp(square) == 0 {
 			return true
 		}
-		root = new(big.Int)
 		square.Add(square, step.Add(step.Lsh(a, 1), one)) // (a+1)² = a² + 2a + 1
 		a.Add(a, one)
 	}
@@ -174,6 +173,9 @@ var (
 
 // maybeSquare reports false for all but one in thousands of the numbers that are no squares: roots are dear.
 func maybeSquare(n *big.Int) bool {
+	if words := n.Bits(); len(words) > 0 && !residues[0][words[0]%64] { // most end here
+		return false
+	}
 	r := new(big.Int).Mod(n, squareModulus).Uint64()
 	for i, m := range squareModuli {
 		if !residues[i][r%m] {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -70,6 +71,9 @@ func (a *Authority) ApplyResidentEvents(ctx context.Context, by jpki.Actor, even
 		sound = append(sound, arrived)
 	}
 	a.takeInAll(ctx, sound)
+	if _, err := a.statistics.Wrote(ctx, a.store, len(sound)); err != nil { // nobody's answer depends on it
+		a.log.WarnContext(ctx, "the database's statistics are old", slog.Any("error", err))
+	}
 	return results
 }
 
@@ -136,7 +140,7 @@ func (a *Authority) takeIn(tx *store.Tx, events []arrival) error {
 				touched = append(touched, e.Holder)
 			}
 		}
-		if err := tx.ReadAhead(slices.Compact(slices.Sorted(slices.Values(touched)))); err != nil {
+		if err := tx.ReadAhead(store.Ahead{Certificates: slices.Compact(slices.Sorted(slices.Values(touched)))}); err != nil {
 			return fmt.Errorf("read certificates: %w", err)
 		}
 	}

@@ -49,7 +49,8 @@ type rule struct {
 
 // rules is the law of Articles 12 and 16-14 (signature) and their counterparts for authentication certificates: a change
 // of the four attributes ends the signature certificates only; death or leaving the register ends all. Every event has a
-// row for every kind, so that what is kept is decided, not forgotten. A renamed place moves nobody.
+// row for every kind, so that what is kept is decided, not forgotten. A renamed place moves nobody. A period of stay, even
+// one cut short, is no attribute: it bounds what is issued from then on, and its end comes as a departure.
 var rules = func() []rule {
 	const (
 		cs, ca, ps, pa = jpki.CardSign, jpki.CardAuth, jpki.PhoneSign, jpki.PhoneAuth
@@ -126,6 +127,18 @@ func checkEligible(h store.Holder, k jpki.Kind, now time.Time) error {
 		return jpki.Errorf(jpki.NotEligible, "a %s certificate needs an age of %d", k, e.minimumAge)
 	case h.Guardianship && !e.guardianship:
 		return jpki.Errorf(jpki.NotEligible, "a %s certificate is not issued under guardianship", k)
+	}
+	return nil
+}
+
+// mayActFor checks for whom an actor acts: a counter for its municipality's residents, a holder for none but themselves. The
+// other roles act for everybody; what they may do is in the tables.
+func mayActFor(by jpki.Actor, h store.Holder) error {
+	switch {
+	case by.Role == jpki.Counter && by.Municipality != h.Municipality:
+		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)
+	case by.Role == jpki.Holder && by.ID != h.ID:
+		return jpki.Errorf(jpki.Forbidden, "these are another holder's")
 	}
 	return nil
 }

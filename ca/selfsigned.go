@@ -69,7 +69,11 @@ func SelfSigned(p *Profile, ca jpki.CA, key crypto.Signer, serial jpki.Serial, n
 	if err != nil {
 		return nil, fmt.Errorf("make CA certificate: %w", err)
 	}
-	return self.sign(d)
+	der, err := self.sign(d)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
 }
 
 func publicKeyAlgorithm(a algorithm) x509.PublicKeyAlgorithm {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"sync"
+	"time"
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
@@ -22,11 +24,10 @@ func (a *Authority) Authenticate(ctx context.Context, chain []*x509.Certificate)
 	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 		return jpki.Actor{}, jpki.Errorf(jpki.ClientCertificateExpired, "valid from %s to %s", cert.NotBefore.Format("2006-01-02"), cert.NotAfter.Format("2006-01-02"))
 	}
-	if _, err := cert.Verify(x509.VerifyOptions{Roots: a.stationCAs, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if err := a.stationCerts.verify(cert, now); err != nil {
 		return jpki.Actor{}, jpki.WrapError(jpki.ClientCertificateInvalid, err, "")
 	}
-	var s store.Station
-	err := a.store.View(ctx, func(tx *store.Tx) (err error) { s, err = tx.Station(cert.Subject.CommonName); return err })
+	s, err := a.store.Station(ctx, cert.Subject.CommonName)
 	if err != nil {
 		return jpki.Actor{}, err
 	}
@@ -68,4 +69,49 @@ func (a *Authority) Disable(ctx context.Context, by jpki.Actor, station string) 
 func spkiHash(spki []byte) string {
 	sum := sha256.Sum256(spki)
 	return hex.EncodeToString(sum[:])
+}
+
+// verifiedCerts verifies client certificates and remembers for how long a verdict holds: stations ask all day with the
+// same certificate, and its signature does not change. It is safe for concurrent use.
+type verifiedCerts struct {
+	roots *x509.CertPool
+
+	mu    sync.Mutex
+	until map[[sha256.Size]byte]window
+}
+
+// A window is when a whole chain is valid.
+type window struct{ from, to time.Time }
+
+// maxVerified bounds how many certificates are remembered.
+const maxVerified = 4096
+
+func (v *verifiedCerts) verify(cert *x509.Certificate, now time.Time) error {
+	id := sha256.Sum256(cert.Raw)
+	v.mu.Lock()
+	w, known := v.until[id]
+	v.mu.Unlock()
+	if known && !now.Before(w.from) && !now.After(w.to) {
+		return nil
+	}
+	chains, err := cert.Verify(x509.VerifyOptions{Roots: v.roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if err != nil {
+		return err
+	}
+	w = window{cert.NotBefore, cert.NotAfter}
+	for _, c := range chains[0] {
+		if c.NotBefore.After(w.from) {
+			w.from = c.NotBefore
+		}
+		if c.NotAfter.Before(w.to) {
+			w.to = c.NotAfter
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.until == nil || len(v.until) >= maxVerified {
+		v.until = map[[sha256.Size]byte]window{}
+	}
+	v.until[id] = w
+	return nil
 }

@@ -10,10 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,8 +57,11 @@ type Publisher struct {
 	// Outcomes counts publications: "published", "refused" by the check, "failed" before or after it.
 	Outcomes jpki.Tally
 
-	cfg     Config
+	cfg Config
+
+	mu      sync.Mutex // guards targets
 	targets map[ID]target
+	added   chan struct{} // a target came after the publisher was made
 }
 
 type target struct {
@@ -89,22 +94,46 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 	case cfg.Validity < 2*cfg.Period:
 		return nil, errors.New("crl.Config.Validity is less than two periods: one missed publication would leave no valid CRL")
 	}
-	p := &Publisher{cfg: cfg, targets: map[ID]target{}}
+	p := &Publisher{cfg: cfg, targets: map[ID]target{}, added: make(chan struct{}, 1)}
 	for _, issuer := range cfg.Issuers {
-		if _, err := checkIssuer(issuer.Cert, issuer.Signer); err != nil {
-			return nil, fmt.Errorf("issuer %s: %w", issuer.ID, err)
-		}
-		for _, scope := range append([]Scope{{Issuer: issuer.ID}}, issuer.Partitions...) {
-			if err := scope.Validate(); err != nil {
-				return nil, fmt.Errorf("issuer %s: %w", issuer.ID, err)
-			}
-			if _, twice := p.targets[scope.ID()]; twice || scope.Issuer != issuer.ID {
-				return nil, fmt.Errorf("issuer %s: CRL scope %s is there twice or another issuer's", issuer.ID, scope.ID())
-			}
-			p.targets[scope.ID()] = target{issuer, scope}
+		if err := p.AddIssuer(issuer); err != nil {
+			return nil, err
 		}
 	}
 	return p, nil
+}
+
+// AddIssuer has the CRLs of one more key published from now on, by a [Publisher.Run] that is under way as well. An error
+// leaves things as they were.
+func (p *Publisher) AddIssuer(issuer Issuer) error {
+	if _, err := checkIssuer(issuer.Cert, issuer.Signer); err != nil {
+		return fmt.Errorf("issuer %s: %w", issuer.ID, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	more := maps.Clone(p.targets)
+	for _, scope := range append([]Scope{{Issuer: issuer.ID}}, issuer.Partitions...) {
+		if err := scope.Validate(); err != nil {
+			return fmt.Errorf("issuer %s: %w", issuer.ID, err)
+		}
+		if _, twice := more[scope.ID()]; twice || scope.Issuer != issuer.ID {
+			return fmt.Errorf("issuer %s: CRL scope %s is there twice or another issuer's", issuer.ID, scope.ID())
+		}
+		more[scope.ID()] = target{issuer, scope}
+	}
+	p.targets = more
+	select {
+	case p.added <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// all returns the targets, not to be changed.
+func (p *Publisher) all() map[ID]target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.targets
 }
 
 // Publish makes one CRL anew and puts it in the place of the published one, if Check lets it. Steps:
@@ -116,7 +145,7 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 //
 // An error leaves the published file as it was. A CRL that is not configured is a [jpki.NotFound].
 func (p *Publisher) Publish(ctx context.Context, id ID) error {
-	t, ok := p.targets[id]
+	t, ok := p.all()[id]
 	if !ok {
 		return jpki.Errorf(jpki.NotFound, "CRL %s is not one of ours", id)
 	}

@@ -29,9 +29,7 @@ type appointment struct {
 // progress. Several processes may run on one directory: a CRL that another has just published is not published again.
 func (p *Publisher) Run(ctx context.Context, dirty <-chan ID) {
 	due := schedule{}
-	for id := range p.targets {
-		due[id] = &appointment{at: p.dueAt(id)}
-	}
+	p.enter(due)
 	for {
 		id := due.first()
 		timer := time.NewTimer(due[id].at.Sub(p.cfg.Now()))
@@ -39,8 +37,12 @@ func (p *Publisher) Run(ctx context.Context, dirty <-chan ID) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-p.added:
+			timer.Stop()
+			p.enter(due)
 		case changed, ok := <-dirty:
 			timer.Stop()
+			p.enter(due) // of an issuer added just now
 			if !ok {
 				dirty = nil
 				continue
@@ -55,6 +57,15 @@ func (p *Publisher) Run(ctx context.Context, dirty <-chan ID) {
 			}
 		case <-timer.C:
 			p.keep(ctx, id, due[id])
+		}
+	}
+}
+
+// enter makes an appointment for every CRL that has none.
+func (p *Publisher) enter(due schedule) {
+	for id := range p.all() {
+		if due[id] == nil {
+			due[id] = &appointment{at: p.dueAt(id)}
 		}
 	}
 }

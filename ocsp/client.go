@@ -129,7 +129,14 @@ func checkSignature(cert *x509.Certificate, alg x509.SignatureAlgorithm, signed,
 	if !slices.ContainsFunc(signatures, func(s signatureAlgorithm) bool { return s.algorithm == alg }) {
 		return fmt.Errorf("signature algorithm %s is not accepted", alg)
 	}
-	switch key := cert.PublicKey.(type) {
+	if err := checkKey(cert.PublicKey); err != nil {
+		return err
+	}
+	return cert.CheckSignature(alg, signed, signature)
+}
+
+func checkKey(key any) error {
+	switch key := key.(type) {
 	case *rsa.PublicKey:
 		if n := key.N.BitLen(); n < 2048 || n > 8192 {
 			return fmt.Errorf("RSA key of %d bits is not accepted", n)
@@ -141,7 +148,7 @@ func checkSignature(cert *x509.Certificate, alg x509.SignatureAlgorithm, signed,
 	default:
 		return errors.New("key is neither RSA nor ECDSA")
 	}
-	return cert.CheckSignature(alg, signed, signature)
+	return nil
 }
 
 // checkDelegate reports why cert may not sign answers on behalf of exactly the issuer's key, its validity apart.

@@ -1,7 +1,6 @@
 package ocsp
 
 import (
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
@@ -27,16 +26,51 @@ func under(prefix string, r *http.Request) (rest string, ok bool) {
 
 var errPath = errors.New("path is not the base64 of an OCSP request")
 
-// decodePath reads the request out of a GET's path (RFC 6960 appendix A.1): base64, percent-encoded in whole, in part or
-// not at all. It also takes what clients and proxies make of it: the URL-safe alphabet, a plus that became a space, line
-// breaks, no padding, slashes before and behind. A slash behind may be base64 or an addition; the request, being DER,
-// says itself where it ends.
-func decodePath(path string) ([]byte, error) {
+// DecodeGET reads the request out of a GET's path as the client wrote it, behind the responder's prefix and without query
+// (RFC 6960 appendix A.1): base64, percent-encoded in whole, in part or not at all. It also takes what clients and proxies
+// make of it: the URL-safe alphabet, a plus that became a space, line breaks, no padding, slashes before and behind. A
+// slash behind may be base64 or an addition; the request, being DER, says itself where it ends.
+//
+// The request is appended to dst[:0], which is not allocated anew if it has room; 3/4 of the path's length suffices.
+func DecodeGET(path, dst []byte) ([]byte, error) { return decodePath(path, dst) }
+
+// letters has the value of each letter of both alphabets, with the signs that follow or surround them.
+var letters = func() (t [256]byte) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range t {
+		t[i] = notBase64
+	}
+	for i := range len(alphabet) {
+		t[alphabet[i]] = byte(i)
+	}
+	t['-'], t[' '], t['_'] = t['+'], t['+'], t['/']
+	t['='], t['\r'], t['\n'] = padding, lineBreak, lineBreak
+	return t
+}()
+
+const (
+	notBase64 = 0xff - iota
+	padding
+	lineBreak
+)
+
+func decodePath[T string | []byte](path T, dst []byte) ([]byte, error) {
 	if len(path) > 4*MaxRequestBytes { // percent-encoded in whole: 4/3 × 3
 		return nil, errPath
 	}
-	text := make([]byte, 0, len(path))
+	der := dst[:0]
+	length, n := 0, 0 // of the request in octets, as soon as it is known, and of its base64 so far
+	var bits uint32
+	behind := false
 	for i := 0; i < len(path); i++ {
+		for n%4 == 0 && length > 0 && len(der)+4 <= length && i+4 < len(path) { // most of most paths
+			a, b, c, d := letters[path[i]], letters[path[i+1]], letters[path[i+2]], letters[path[i+3]]
+			if (a|b|c|d)&0xc0 != 0 {
+				break
+			}
+			der = append(der, a<<2|b>>4, b<<4|c>>2, c<<6|d)
+			i, n = i+4, n+4
+		}
 		c := path[i]
 		if c == '%' {
 			if i+2 >= len(path) {
@@ -48,44 +82,54 @@ func decodePath(path string) ([]byte, error) {
 			}
 			c, i = hi<<4|lo, i+2
 		}
-		switch c {
-		case '-', ' ':
-			c = '+'
-		case '_':
-			c = '/'
-		case '\r', '\n':
+		v := letters[c]
+		switch {
+		case v == lineBreak:
 			continue
-		}
-		if c == '/' && len(text) == 0 {
+		case length > 0 && len(der) == length: // only padding and slashes may follow, in this order
+			switch {
+			case v == padding && !behind:
+			case v == letters['/']:
+				behind = true
+			default:
+				return nil, errPath
+			}
+			continue
+		case v >= 64:
+			return nil, errPath
+		case n == 0 && v == letters['/']:
 			continue // no DER begins so
 		}
-		text = append(text, c)
+		bits, n = bits<<6|uint32(v), n+1
+		switch n % 4 {
+		case 2:
+			der = append(der, byte(bits>>4))
+		case 3:
+			der = append(der, byte(bits>>2))
+		case 0:
+			der = append(der, byte(bits))
+		}
+		if length == 0 && len(der) == 6 {
+			if length = derLength(der); length < len(der) {
+				return nil, errPath
+			}
+		}
+		if len(der) == length && (n%4 == 2 && bits&0xf != 0 || n%4 == 3 && bits&3 != 0) {
+			return nil, errPath // one request has one encoding
+		}
 	}
-	n, err := derLength(text)
-	if err != nil {
-		return nil, err
-	}
-	end := base64.RawStdEncoding.EncodedLen(n)
-	if end > len(text) || strings.TrimLeft(strings.TrimLeft(string(text[end:]), "="), "/") != "" {
-		return nil, errPath
-	}
-	der := make([]byte, n)
-	if _, err := base64.RawStdEncoding.Strict().Decode(der, text[:end]); err != nil {
+	if length == 0 || len(der) != length {
 		return nil, errPath
 	}
 	return der, nil
 }
 
-// derLength returns how many octets the SEQUENCE has whose base64 begins text.
-func derLength(text []byte) (int, error) {
-	var head [6]byte
-	if len(text) < 8 {
-		return 0, errPath
-	}
-	if _, err := base64.RawStdEncoding.Decode(head[:], text[:8]); err != nil || head[0] != 0x30 {
-		return 0, errPath
-	}
+// derLength returns how many octets the SEQUENCE has that begins with head; 0 if it is none that we would read.
+func derLength(head []byte) int {
 	n := 0
+	if head[0] != 0x30 {
+		return 0
+	}
 	switch l := head[1]; {
 	case l < 0x80:
 		n = 2 + int(l)
@@ -93,13 +137,11 @@ func derLength(text []byte) (int, error) {
 		n = 3 + int(head[2])
 	case l == 0x82:
 		n = 4 + int(head[2])<<8 + int(head[3])
-	default:
-		return 0, errPath
 	}
-	if n < len(head) || n > MaxRequestBytes {
-		return 0, errPath
+	if n > MaxRequestBytes {
+		return 0
 	}
-	return n, nil
+	return n
 }
 
 func unhex(c byte) byte {

@@ -16,9 +16,31 @@ type Request struct {
 	CertIDs []CertID // 1 to MaxCertIDs
 	Nonce   []byte   // 1 to MaxNonceBytes octets, nil if absent (RFC 9654)
 
-	// Extra reports that the request carried parts that have no effect on the answer and that Marshal does not write:
-	// a requestor's name, a signature (it is not checked: statuses are public), extensions not understood.
+	// Extra reports that the request carried parts that Marshal does not write: a requestor's name, a signature, preferred
+	// signature algorithms, extensions not understood. A [Responder] looks at the first three, see [Access].
 	Extra bool
+}
+
+// A message is a request with what only a responder has a use for.
+type message struct {
+	Request
+	preferred []preference
+	signed    *signedRequest
+}
+
+// A preference is one of the signature algorithms that a client would like best (RFC 6960 §4.4.7.1).
+type preference struct {
+	oid string
+	key []byte // the contents of a SubjectPublicKeyInfo's AlgorithmIdentifier; nil for any
+}
+
+// A signedRequest is the optional signature of a request and what it is over.
+type signedRequest struct {
+	tbs       []byte
+	name      []byte                  // DER of the requestor's directoryName; nil if there is none
+	algorithm x509.SignatureAlgorithm // 0 if not an accepted one
+	signature []byte
+	certs     [][]byte
 }
 
 // NewRequest asks for the certificates that issuer issued under the serials. hash is for the CertIDs: SHA-256 (RFC 9919
@@ -75,24 +97,27 @@ func ParseRequest(der []byte) (*Request, error) {
 	if len(der) > MaxRequestBytes {
 		return nil, fmt.Errorf("parse OCSP request: longer than %d octets", MaxRequestBytes)
 	}
-	r := new(Request)
-	err := r.parse(der)
-	if err == nil {
-		err = r.check()
-	}
-	if err != nil {
+	m := new(message)
+	if err := m.parse(der); err != nil {
 		return nil, fmt.Errorf("parse OCSP request: %w", err)
 	}
-	return r, nil
+	return &m.Request, nil
 }
 
-func (r *Request) parse(in cryptobyte.String) error {
-	var body, tbs, name, list cryptobyte.String
-	var named bool
-	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() || !body.ReadASN1(&tbs, asn1.SEQUENCE) {
+func (r *message) parse(in cryptobyte.String) error {
+	if len(in) > MaxRequestBytes {
 		return errDER
 	}
-	if err := r.parseSignature(&body); err != nil {
+	var body, raw, tbs, name, list cryptobyte.String
+	var named bool
+	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() || !body.ReadASN1Element(&raw, asn1.SEQUENCE) {
+		return errDER
+	}
+	whole := raw
+	if !raw.ReadASN1(&tbs, asn1.SEQUENCE) {
+		return errDER
+	}
+	if err := r.parseSignature(&body, whole); err != nil {
 		return err
 	}
 	if tbs.PeekASN1Tag(explicit(0)) {
@@ -108,6 +133,9 @@ func (r *Request) parse(in cryptobyte.String) error {
 			return errDER
 		}
 		r.Extra = true
+		if r.signed != nil && tag == explicit(4) { // directoryName
+			r.signed.name = general
+		}
 	}
 	for !list.Empty() {
 		if len(r.CertIDs) > MaxCertIDs {
@@ -121,26 +149,68 @@ func (r *Request) parse(in cryptobyte.String) error {
 		if err != nil {
 			return err
 		}
-		_, others, err := readExtensions(&single, 0, false)
+		others, err := readExtensions(&single, 0, nil)
 		if err != nil {
 			return err
 		}
 		r.Extra = r.Extra || others > 0
 		r.CertIDs = append(r.CertIDs, id)
 	}
-	nonce, others, err := readExtensions(&tbs, 2, true)
+	others, err := readExtensions(&tbs, 2, func(oid string, value cryptobyte.String) (understood bool, err error) {
+		switch oid {
+		case oidNonce:
+			r.Nonce, err = readNonce(value)
+		case oidPreferred:
+			r.Extra = true
+			err = r.parsePreferred(value)
+		default:
+			return false, nil
+		}
+		return true, err
+	})
 	if err != nil {
 		return err
 	}
-	r.Nonce, r.Extra = nonce, r.Extra || others > 0
+	r.Extra = r.Extra || others > 0
+	return r.check()
+}
+
+// parsePreferred reads PreferredSignatureAlgorithms (RFC 6960 §4.4.7.1).
+func (r *message) parsePreferred(value cryptobyte.String) error {
+	var list cryptobyte.String
+	if !value.ReadASN1(&list, asn1.SEQUENCE) || !value.Empty() {
+		return errDER
+	}
+	for !list.Empty() {
+		var one cryptobyte.String
+		if !list.ReadASN1(&one, asn1.SEQUENCE) {
+			return errDER
+		}
+		oid, _, ok := readAlgorithm(&one)
+		if !ok {
+			return errDER
+		}
+		p := preference{oid: oid}
+		if !one.Empty() {
+			var key cryptobyte.String
+			peek := one
+			if _, _, ok := readAlgorithm(&peek); !ok || !one.ReadASN1(&key, asn1.SEQUENCE) || !one.Empty() {
+				return errDER
+			}
+			p.key = key
+		}
+		if len(r.preferred) == maxPreferred {
+			return errors.New("too many preferred signature algorithms")
+		}
+		r.preferred = append(r.preferred, p)
+	}
 	return nil
 }
 
-// parseSignature checks the form of the optional signature and no more.
-func (r *Request) parseSignature(s *cryptobyte.String) error {
+// parseSignature reads the optional signature over tbs. Whether it is worth anything is for [Access].
+func (r *message) parseSignature(s *cryptobyte.String, tbs []byte) error {
 	var wrapped, signature, certs, list cryptobyte.String
 	var signed, present bool
-	var bits []byte
 	if !s.ReadOptionalASN1(&wrapped, &signed, explicit(0)) || !s.Empty() {
 		return errDER
 	}
@@ -148,15 +218,28 @@ func (r *Request) parseSignature(s *cryptobyte.String) error {
 		return nil
 	}
 	r.Extra = true
+	r.signed = &signedRequest{tbs: tbs}
 	if !wrapped.ReadASN1(&signature, asn1.SEQUENCE) || !wrapped.Empty() {
 		return errDER
 	}
-	if _, _, ok := readAlgorithm(&signature); !ok || !signature.ReadASN1BitStringAsBytes(&bits) ||
+	oid, params, ok := readAlgorithm(&signature)
+	if !ok || !signature.ReadASN1BitStringAsBytes(&r.signed.signature) ||
 		!signature.ReadOptionalASN1(&certs, &present, explicit(0)) || !signature.Empty() {
 		return errDER
 	}
+	r.signed.algorithm = acceptedAlgorithm(oid, params)
 	if present && (!certs.ReadASN1(&list, asn1.SEQUENCE) || !certs.Empty()) {
 		return errDER
+	}
+	for !list.Empty() {
+		var cert cryptobyte.String
+		if !list.ReadASN1Element(&cert, asn1.SEQUENCE) {
+			return errDER
+		}
+		if len(r.signed.certs) == maxRequestors {
+			return errors.New("too many certificates")
+		}
+		r.signed.certs = append(r.signed.certs, cert)
 	}
 	return nil
 }

@@ -539,7 +539,7 @@ type endless struct{}
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestCaching(t *testing.T) {
-	w := newWorld(t, p256(), p256(), p256(), now)
+	w := newWorld(t, p256(), p256(), p256(), now, withNear)
 	path := func(nonce []byte) string {
 		return "/" + base64.StdEncoding.EncodeToString(must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nonce, w.good)).Marshal()))
 	}
@@ -554,7 +554,7 @@ func TestCaching(t *testing.T) {
 		}
 	}
 	tag := h.Get("ETag")
-	if !strings.HasPrefix(tag, `W/"`) {
+	if len(tag) != 26 || tag[0] != '"' {
 		t.Errorf("ETag: %q", tag)
 	}
 	modified := func(want string, header ...string) http.Header {
@@ -570,11 +570,24 @@ func TestCaching(t *testing.T) {
 		t.Errorf("304 with %v", h)
 	}
 	modified("200", "If-None-Match", `"other"`)
-	w.clock.advance(59 * time.Second)
+	modified("304", "If-None-Match", "*")
+	modified("304", "If-Modified-Since", "Wed, 01 Apr 2026 03:00:01 GMT")
+	modified("200", "If-Modified-Since", "Wed, 01 Apr 2026 03:00:00 GMT") // within that second there may have been another
+	modified("200", "If-Modified-Since", "Wed, 01 Apr 2026 03:00:01 GMT", "If-None-Match", `"other"`)
+	w.clock.advance(149 * time.Second)
 	modified("304", "If-None-Match", tag)
-	w.clock.advance(2 * time.Second) // the next window: what the client has grows old
+	w.clock.advance(time.Second) // half of its life: it is served for the last time while its successor is made
+	modified("304", "If-None-Match", tag)
+	for w.responder.Sources()["signed"] < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	for h.Get("ETag") == tag {
+		_, h = w.get(t, path(nil))
+	}
+	if h.Get("Last-Modified") != "Wed, 01 Apr 2026 03:02:29 GMT" { // the view was a second old
+		t.Errorf("Last-Modified of the successor: %q", h.Get("Last-Modified"))
+	}
 	modified("200", "If-None-Match", tag)
-	_, h = w.get(t, path(nil))
 	tag = h.Get("ETag")
 	modified("304", "If-None-Match", tag)
 	// A change of status makes a new answer at once.
@@ -586,16 +599,31 @@ func TestCaching(t *testing.T) {
 	end := w.delegates[0].Certificate.NotAfter
 	w.clock.advance(end.Sub(w.clock.now()) - 10*time.Second)
 	_, h = w.get(t, path(nil))
-	if h.Get("Cache-Control") != "max-age=10, public, no-transform, must-revalidate" || h.Get("Expires") != end.Format(http.TimeFormat) {
+	if h.Get("Cache-Control") != "max-age=5, public, no-transform, must-revalidate" || h.Get("Expires") != end.Format(http.TimeFormat) {
 		t.Errorf("ten seconds before the end: %q, %q", h.Get("Cache-Control"), h.Get("Expires"))
 	}
 
-	for name, h := range map[string]http.Header{
-		"GET with nonce": second(w.get(t, path([]byte("0123456789abcdef")))),
-		"POST":           second(w.post(t, must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, w.good)).Marshal()))),
+	// Signed answers never say no-store (RFC 9919 §7.2).
+	for name, test := range map[string]struct {
+		h    http.Header
+		want string
+	}{
+		"GET with nonce": {second(w.get(t, path([]byte("0123456789abcdef")))), "max-age=0, private, no-transform, must-revalidate"},
+		"POST":           {second(w.post(t, must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, w.good)).Marshal()))), "max-age=5, public, no-transform, must-revalidate"},
 	} {
-		if h.Get("Cache-Control") != "no-store" || h.Get("ETag") != "" || h.Get("Expires") != "" {
-			t.Errorf("%s: %v", name, h)
+		if test.h.Get("Cache-Control") != test.want {
+			t.Errorf("%s: %v", name, test.h)
+		}
+	}
+}
+
+// What cannot change any more may be kept for longer than what can.
+func TestMaxAge(t *testing.T) {
+	w := newWorld(t, p256(), p256(), p256(), now)
+	for serial, want := range map[jpki.Serial]string{w.good: "60", w.hold: "60", w.revoked: "150", w.discarded: "150", w.never: "60"} {
+		_, h := w.post(t, must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nil, serial)).Marshal()))
+		if got := h.Get("Cache-Control"); got != "max-age="+want+", public, no-transform, must-revalidate" {
+			t.Errorf("%q; want %s", got, want)
 		}
 	}
 }

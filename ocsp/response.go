@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -55,8 +57,10 @@ type Response struct {
 	Answers          []Answer // 1 to MaxCertIDs when successful
 	Nonce            []byte   // nil if absent
 	Certificates     []*x509.Certificate
+	ExtendedRevoke   bool   // says revoked, on hold since 1970, of what was never issued (RFC 6960 §4.4.8)
 	Raw              []byte // the whole DER: evidence
 
+	known     *x509.Certificate // need not be parsed again when embedded
 	tbs       []byte
 	algorithm x509.SignatureAlgorithm // 0 if not an accepted one
 	signature []byte
@@ -71,6 +75,9 @@ type Answer struct {
 	RevokedAt  time.Time   // if Revoked
 	ThisUpdate time.Time
 	NextUpdate time.Time // zero if absent
+
+	ArchiveCutoff time.Time // since when the status of expired certificates is kept (RFC 6960 §4.4.4); zero if absent
+	CRL           string    // URL of the list that has the certificate (RFC 6960 §4.4.2); "" if absent
 }
 
 // ParseResponse reads a response of at most [MaxResponseBytes]. A status other than successful is not an error.
@@ -134,11 +141,7 @@ func (r *Response) parseBasic(basic cryptobyte.String) error {
 	if !ok || !basic.ReadASN1BitStringAsBytes(&r.signature) || !basic.ReadOptionalASN1(&wrapped, &present, explicit(0)) || !basic.Empty() {
 		return errDER
 	}
-	for _, s := range signatures {
-		if s.oid == oid && (s.rsa && isNULL(params) || !s.rsa && len(params) == 0) {
-			r.algorithm = s.algorithm
-		}
-	}
+	r.algorithm = acceptedAlgorithm(oid, params)
 	if present {
 		if !wrapped.ReadASN1(&list, asn1.SEQUENCE) || !wrapped.Empty() {
 			return errDER
@@ -150,6 +153,10 @@ func (r *Response) parseBasic(basic cryptobyte.String) error {
 			}
 			if len(r.Certificates) == maxCertificates {
 				return errors.New("too many certificates")
+			}
+			if r.known != nil && string(r.known.Raw) == string(der) {
+				r.Certificates = append(r.Certificates, r.known)
+				continue
 			}
 			cert, err := x509.ParseCertificate(der)
 			if err != nil {
@@ -202,8 +209,19 @@ func (r *Response) parseData(tbs cryptobyte.String) error {
 	if len(r.Answers) == 0 {
 		return errors.New("successful without an answer")
 	}
-	nonce, _, err := readExtensions(&data, 1, true)
-	r.Nonce = nonce
+	_, err := readExtensions(&data, 1, func(oid string, value cryptobyte.String) (understood bool, err error) {
+		switch oid {
+		case oidNonce:
+			r.Nonce, err = readNonce(value)
+		case oidExtended:
+			if r.ExtendedRevoke = true; !isNULL(value) {
+				err = fmt.Errorf("extended revoke: %w", errDER)
+			}
+		default:
+			return false, nil
+		}
+		return true, err
+	})
 	return err
 }
 
@@ -238,8 +256,54 @@ func readAnswer(s cryptobyte.String) (Answer, error) {
 	if !s.ReadOptionalASN1(&next, &present, explicit(0)) || present && (!readTime(&next, &a.NextUpdate) || !next.Empty()) {
 		return a, errDER
 	}
-	_, _, err = readExtensions(&s, 1, false)
+	_, err = readExtensions(&s, 1, func(oid string, value cryptobyte.String) (bool, error) {
+		switch oid {
+		case oidCutoff:
+			if !readTime(&value, &a.ArchiveCutoff) || !value.Empty() {
+				return true, fmt.Errorf("archive cutoff: %w", errDER)
+			}
+		case oidCRL:
+			var err error
+			a.CRL, err = readCrlID(value)
+			return true, err
+		default:
+			return false, nil
+		}
+		return true, nil
+	})
 	return a, err
+}
+
+// readCrlID reads a CrlID (RFC 6960 §4.4.2) and returns its URL; number and time are checked for form only.
+func readCrlID(value cryptobyte.String) (url string, err error) {
+	var id, wrapped, text cryptobyte.String
+	var present bool
+	bad := fmt.Errorf("CRL reference: %w", errDER)
+	if !value.ReadASN1(&id, asn1.SEQUENCE) || !value.Empty() || !id.ReadOptionalASN1(&wrapped, &present, explicit(0)) {
+		return "", bad
+	}
+	if present {
+		if !wrapped.ReadASN1(&text, asn1.IA5String) || !wrapped.Empty() || !isIA5(string(text)) {
+			return "", bad
+		}
+		url = string(text)
+	}
+	var number *big.Int
+	if !id.ReadOptionalASN1(&wrapped, &present, explicit(1)) {
+		return "", bad
+	}
+	if number = new(big.Int); present && (!wrapped.ReadASN1Integer(number) || !wrapped.Empty()) {
+		return "", bad
+	}
+	var at time.Time
+	if !id.ReadOptionalASN1(&wrapped, &present, explicit(2)) || present && (!readTime(&wrapped, &at) || !wrapped.Empty()) || !id.Empty() {
+		return "", bad
+	}
+	return url, nil
+}
+
+func isIA5(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
 }
 
 func readRevocation(s *cryptobyte.String) (at time.Time, reason jpki.Reason, err error) {

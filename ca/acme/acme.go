@@ -1,12 +1,14 @@
-// Package acme enrols stations by the protocol of step-ca, which clients that nobody here wrote speak.
+// Package acme enrols stations by the protocol of step-ca, and phones by ACME: clients that nobody here wrote speak both.
 //
 // An [Enrolment] is the handler of that protocol: an embedded smallstep authority checks tokens and requests, but signs
 // nothing itself. Its signing service (cas.go) passes what an [Enrolment] has authorised to ca.Authority.CertifyStation, so
 // contents and lifetime are our profile's whatever a request says, and every certificate is reserved, recorded, audited
 // and its key enrolled. A one-time token of a [Provisioner] admits a [Station] of the operator's table; afterwards the
-// station renews with its present certificate. All state is in ca/store. It knows no subscribers. Tokens are RFC 7519 with
-// RFC 7515 x5c headers, requests RFC 2986. Enrolment is safe for concurrent use; a refused request changes nothing but
-// that its token is spent. Start at New, then http.go.
+// station renews with its present certificate. A phone whose enrolment was begun with the card's signature certificate has
+// keys certified that its maker has attested in an [Attestation]'s format (phone.go); only ca.Authority.Issue signs for it,
+// whose holder, kinds and rules are none of this package's. All state is in ca/store. Tokens are RFC 7519 with RFC 7515 x5c
+// headers, requests RFC 2986, ACME is RFC 8555 with draft-ietf-acme-device-attest. Enrolment is safe for concurrent use; a
+// refused request changes nothing but that its token or nonce is spent. Start at New, then http.go or phone.go.
 package acme
 
 import (
@@ -17,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/smallstep/certificates/authority"
@@ -43,7 +47,7 @@ type Station struct {
 	Provisioner string
 }
 
-// Config is what enrolment needs; every field is required.
+// Config is what enrolment needs; every field but Phones is required.
 type Config struct {
 	Authority *ca.Authority
 	Store     *store.Store
@@ -53,7 +57,8 @@ type Config struct {
 	Hosts        []string // names and addresses under which the handler is reached; tokens are made out to them
 	Provisioners []Provisioner
 	Stations     []Station
-	NewID        func() string // draws request identifiers
+	Phones       []Attestation // none: no phones enrol here
+	NewID        func() string // draws identifiers that nobody can guess, such as crypto/rand's Text
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -69,6 +74,8 @@ type Enrolment struct {
 	roots        *x509.CertPool
 	stations     map[string]Station
 	orders       orders
+	phones       http.Handler // nil without Phones
+	finalizing   finalizations
 	outcomes     jpki.Tally
 }
 
@@ -103,10 +110,24 @@ func New(c Config) (*Enrolment, error) {
 		}
 		e.stations[s.ID] = s
 	}
+	all := slices.Clone(e.provisioners)
+	for _, a := range c.Phones {
+		p, err := c.acmeProvisioner(a)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other provisioner.Interface) bool { return other.GetName() == p.Name }) {
+			return nil, fmt.Errorf("acme: two provisioners are called %q", p.Name)
+		}
+		all = append(all, p)
+	}
+	if len(c.Phones) > 0 {
+		e.phones = e.newPhones()
+	}
 	var err error
 	e.step, err = authority.NewEmbedded(authority.WithQuietInit(),
 		authority.WithConfig(&config.Config{DNSNames: c.Hosts, AuthorityConfig: &config.AuthConfig{
-			Provisioners: e.provisioners, DisableIssuedAtCheck: true, // used tokens outlive a restart here
+			Provisioners: all, DisableIssuedAtCheck: true, // used tokens outlive a restart here
 		}}),
 		authority.WithX509RootCerts(c.Root), authority.WithX509CAService(service{e}), authority.WithDatabase(database{e}))
 	if err != nil {

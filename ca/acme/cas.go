@@ -7,6 +7,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/smallstep/certificates/authority/provisioner"
 	casapi "github.com/smallstep/certificates/cas/apiv1"
 
 	"github.com/openjpki/jpki"
@@ -79,6 +80,9 @@ type service struct{ e *Enrolment }
 
 // CreateCertificate signs for the order of the request's key.
 func (s service) CreateCertificate(req *casapi.CreateCertificateRequest) (*casapi.CreateCertificateResponse, error) {
+	if req.Provisioner != nil && req.Provisioner.Type == provisioner.TypeACME.String() {
+		return s.e.certifyPhone(req.CSR)
+	}
 	cert, err := s.certify(req.Template)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,24 @@
 package acme
 
-import casapi "github.com/smallstep/certificates/cas/apiv1"
+import (
+	"crypto/x509"
+
+	stepacme "github.com/smallstep/certificates/acme"
+	casapi "github.com/smallstep/certificates/cas/apiv1"
+
+	"github.com/openjpki/jpki"
+)
 
 // Service is the signing service behind the embedded authority.
 func Service(e *Enrolment) casapi.CertificateAuthorityService { return service{e} }
+
+// Accounts is the database that smallstep's ACME handlers see.
+func Accounts(e *Enrolment) stepacme.DB { return accounts{e} }
+
+// RequestedKind is what a certification request is read for.
+func RequestedKind(csr *x509.CertificateRequest, wanted []jpki.Kind) (jpki.Kind, error) {
+	return requestedKind(csr, wanted)
+}
+
+// AttestationLeaf reads an attestation.
+func AttestationLeaf(payload []byte) (*x509.Certificate, error) { return attestationLeaf(payload) }

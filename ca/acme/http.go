@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/smallstep/certificates/api"
 	"github.com/smallstep/certificates/authority"
@@ -39,6 +40,10 @@ var endpoints = map[string]struct {
 
 // ServeHTTP answers one request and writes one line about it, without its token or request.
 func (e *Enrolment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if e.phones != nil && strings.HasPrefix(r.URL.Path, acmePath+"/") {
+		e.servePhone(w, r)
+		return
+	}
 	r = r.WithContext(jpki.WithRequestID(r.Context(), e.NewID()))
 	w.Header().Set("X-Request-ID", jpki.RequestID(r.Context()))
 	w.Header().Set("Cache-Control", "no-store")
@@ -64,15 +69,20 @@ func (e *Enrolment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		w.Header().Set("Content-Type", "application/json")
 	}
-	e.outcomes.Add(outcome)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
+	e.report(r, route, start, status, outcome, err)
+}
+
+// report counts a request and writes the line about it.
+func (e *Enrolment) report(r *http.Request, route string, start time.Time, status int, outcome string, err error) {
+	e.outcomes.Add(outcome)
 	attrs := []slog.Attr{
 		slog.String("route", route), slog.Int("status", status), slog.String("outcome", outcome),
 		slog.Duration("took", e.Now().Sub(start)), slog.String("request_id", jpki.RequestID(r.Context())),
 	}
 	level := slog.LevelInfo
-	if outcome == string(jpki.Internal) {
+	if status == http.StatusInternalServerError {
 		level, attrs = slog.LevelError, append(attrs, slog.Any("error", err))
 	}
 	e.Log.LogAttrs(r.Context(), level, "enrolment request", attrs...)

@@ -13,11 +13,13 @@ import (
 	"encoding/pem"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +59,11 @@ type world struct {
 	helpdesk, ministry *jose.JSONWebKey // private
 	helpdeskEncrypted  []byte
 	log                *syncBuffer
+	makers             map[string]*maker // of phones, by attestation format
+	ahead              atomic.Int64      // how far our clock is ahead of the machine's, which smallstep looks at
+	issuers            []ca.Issuer
+	address            string // of the enrolment's listener; "" for any
+	servers            []*httptest.Server
 
 	mu      sync.Mutex
 	onSign  func() error // runs before the infrastructure CA signs
@@ -120,8 +127,22 @@ func (w *world) forger() *jose.JSONWebKey {
 
 func newWorld(t *testing.T, db *store.Store) *world {
 	t.Helper()
-	w := &world{db: db, infraKey: newKey(), log: &syncBuffer{}}
+	return openWorld(t, db, func(*world) {})
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+// openWorld makes a world; prepare may change its parts before they are put together.
+func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
+	t.Helper()
+	w := &world{db: db, infraKey: newKey(), log: &syncBuffer{}, makers: map[string]*maker{"step": newMaker(), "apple": newMaker()}}
 	w.infra = must(ceremony.NewInfrastructure(w.infraKey, newSerial(), time.Now()))
+	for i, name := range jpki.CAs {
+		w.issuers = append(w.issuers, ca.Issuer{
+			ID: jpki.IssuerID{CA: name, Generation: 1}, Signer: caKeys()[i], Certificate: must(ca.SelfSigned(ca.Sandbox(), name, caKeys()[i], newSerial(), time.Now())),
+		})
+	}
+	prepare(w)
 	signer := must(ceremony.NewSigner(w.infra, w.infraKey, time.Now))
 	w.certify = signer.CertifyStation
 	w.roots = x509.NewCertPool()
@@ -132,15 +153,22 @@ func newWorld(t *testing.T, db *store.Store) *world {
 	}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 
-	var issuers []ca.Issuer
-	for i, name := range jpki.CAs {
-		issuers = append(issuers, ca.Issuer{
-			ID: jpki.IssuerID{CA: name, Generation: 1}, Signer: caKeys()[i], Certificate: must(ca.SelfSigned(ca.Sandbox(), name, caKeys()[i], newSerial(), time.Now())),
-		})
-	}
 	var err error
-	w.authority, err = ca.New(ca.Config{Store: db, Profile: ca.Sandbox(), Issuers: issuers, StatusURL: "http://status.example", Now: time.Now, Rand: rand.Reader, Log: log, StationCAs: w.roots})
+	w.authority, err = ca.New(ca.Config{Store: db, Profile: ca.Sandbox(), Issuers: w.issuers, StatusURL: "http://status.example", Now: w.now, Rand: rand.Reader, Log: log, StationCAs: w.roots})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(t.Context(), func(tx *store.Tx) error {
+		for _, i := range w.issuers {
+			if known, err := tx.Generations(); err != nil || len(known) == len(w.issuers) {
+				return err
+			}
+			if err := tx.AddGeneration(store.Generation{Issuer: i.ID, Certificate: i.Certificate.Raw, Active: true}, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	helpdesk, ministry := provisioners()[0], provisioners()[1]
@@ -149,7 +177,8 @@ func newWorld(t *testing.T, db *store.Store) *world {
 		Authority: w.authority, Store: db, Root: w.infra, Certify: w.sign, Hosts: []string{"127.0.0.1"},
 		Provisioners: []acme.Provisioner{{Name: "helpdesk", Key: helpdesk.public}, {Name: "ministry", Key: ministry.public}},
 		Stations:     []acme.Station{{Actor: counter, Provisioner: "helpdesk"}, {Actor: other, Provisioner: "helpdesk"}, {Actor: register, Provisioner: "ministry"}},
-		NewID:        rand.Text, Now: time.Now, Log: log,
+		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}}, {Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}}},
+		NewID:        rand.Text, Now: w.now, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -160,16 +189,28 @@ func newWorld(t *testing.T, db *store.Store) *world {
 	}
 	serverKey := newKey()
 	server := must(signer.Server(serverKey, "authority", "127.0.0.1"))
-	serve := func(h http.Handler) string {
+	serve := func(h http.Handler, address string) string {
 		srv := httptest.NewUnstartedServer(h)
+		if address != "" {
+			_ = srv.Listener.Close()
+			srv.Listener = must((&net.ListenConfig{}).Listen(t.Context(), "tcp", address))
+		}
 		srv.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{{Certificate: [][]byte{server.Raw}, PrivateKey: serverKey}}}
 		srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 		srv.StartTLS()
 		t.Cleanup(srv.Close)
+		w.servers = append(w.servers, srv)
 		return srv.URL
 	}
-	w.url, w.apiURL = serve(w.enrolment), serve(stationAPI)
+	w.url, w.apiURL = serve(w.enrolment, w.address), serve(stationAPI, "")
 	return w
+}
+
+// close stops serving, as when a process ends.
+func (w *world) close() {
+	for _, s := range w.servers {
+		s.Close()
+	}
 }
 
 // sign is the infrastructure CA.

@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,8 @@ type order struct {
 	Issue   ca.IssueRequest
 	Change  ca.ChangeRequest
 	Event   jpki.Event
+	Events  []jpki.Event
+	Token   string // to deliver
 }
 
 func main() {
@@ -89,6 +92,14 @@ func run() error {
 		_, err = a.Revoke(ctx, o.By, o.Change)
 	case "event":
 		_, err = a.ApplyResidentEvent(ctx, o.By, o.Event)
+	case "events":
+		for _, r := range a.ApplyResidentEvents(ctx, o.By, o.Events) {
+			if !errors.Is(r.Err, jpki.UnknownHolder) { // refused alone, and on purpose
+				err = errors.Join(err, r.Err)
+			}
+		}
+	case "deliver":
+		_, err = a.Deliver(ctx, o.By, o.Key, o.Token)
 	case "due":
 		_, err = a.ApplyDue(ctx)
 	case "reconcile":

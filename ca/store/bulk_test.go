@@ -76,7 +76,7 @@ func TestReadAhead(t *testing.T) {
 			return jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: jpki.Status{State: state, Reason: jpki.CertificateHold, Cause: jpki.Lost, Since: now, Version: version}}
 		}
 		update(t, s, func(tx *store.Tx) error {
-			if err := tx.ReadAhead([]string{"h1", "h2"}); err != nil {
+			if err := tx.ReadAhead(store.Ahead{Certificates: []string{"h1", "h2"}}); err != nil {
 				return err
 			}
 			if err := errors.Join(tx.SetStatus(status(1, 2, jpki.Suspended)), tx.SetStatus(status(1, 3, jpki.Good)), tx.SetStatus(status(2, 2, jpki.Suspended))); err != nil {
@@ -107,7 +107,7 @@ func TestReadAhead(t *testing.T) {
 		}
 		boom := errors.New("boom")
 		if err := s.Update(t.Context(), func(tx *store.Tx) error {
-			return errors.Join(tx.ReadAhead([]string{"h1"}), tx.SetStatus(status(2, 3, jpki.Revoked)), boom)
+			return errors.Join(tx.ReadAhead(store.Ahead{Certificates: []string{"h1"}}), tx.SetStatus(status(2, 3, jpki.Revoked)), boom)
 		}); !errors.Is(err, boom) {
 			t.Error(err)
 		}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,6 +37,11 @@ const certificateColumns = `SELECT c.issuer, c.serial, c.kind, c.holder, c.token
 
 // Certificate returns a certificate; [jpki.UnknownCertificate] when there is none.
 func (tx *Tx) Certificate(id jpki.CertID) (Certificate, error) {
+	if tx.ahead != nil {
+		if c, known := tx.ahead.certificate(id); known {
+			return *c, nil
+		}
+	}
 	if err := tx.settle(); err != nil {
 		return Certificate{}, err
 	}
@@ -68,6 +72,14 @@ func (tx *Tx) CertificatesOn(token string) ([]Certificate, error) {
 
 // KeyCertified reports whether a certificate for the key exists.
 func (tx *Tx) KeyCertified(keyHash string) (bool, error) {
+	if tx.ahead != nil {
+		if used, known := tx.ahead.keys[keyHash]; known {
+			return used, nil
+		}
+	}
+	if err := tx.settle(); err != nil {
+		return false, err
+	}
 	var n int
 	err := tx.q.QueryRowContext(tx.ctx, `SELECT COUNT(*) FROM certificate WHERE key_hash = $1`, keyHash).Scan(&n)
 	return n > 0, err
@@ -79,16 +91,28 @@ func (tx *Tx) AddCertificate(c Certificate) error {
 	if c.Replaces != nil {
 		issuer, serial = c.Replaces.Issuer.String(), c.Replaces.Serial.Bytes()
 	}
-	_, err := tx.exec(`INSERT INTO certificate (issuer, serial, kind, holder, token, key_hash, der, not_before, not_after, issued_at, replaces_issuer, replaces_serial)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Kind), c.Holder, c.Token, c.KeyHash, c.DER,
-		micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), issuer, serial)
+	row := []any{
+		c.ID.Issuer.String(), c.ID.Serial.Bytes(), string(c.Kind), c.Holder, c.Token, c.KeyHash, c.DER, micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), issuer, serial,
+	}
+	if tx.ahead != nil {
+		tx.ahead.pending.certificates = append(tx.ahead.pending.certificates, row)
+		c.Status.Version = 1
+		tx.ahead.add(c)
+	} else if err := tx.insertCertificates([][]any{row}); err != nil {
+		return err
+	}
+	return tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
+}
+
+func (tx *Tx) insertCertificates(rows [][]any) error {
+	_, err := tx.insertRows(`INSERT INTO certificate (issuer, serial, kind, holder, token, key_hash, der, not_before, not_after, issued_at, replaces_issuer, replaces_serial)`, "", rows)
 	if err != nil && tx.d.unique(err) {
 		return jpki.Errorf(jpki.KeyReused, "the key was certified meanwhile")
 	}
 	if err != nil {
-		return fmt.Errorf("write certificate: %w", err)
+		return fmt.Errorf("write certificates: %w", err)
 	}
-	return tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
+	return nil
 }
 
 // SetDelivered notes when a certificate reached its holder, once.
@@ -140,38 +164,87 @@ type Intent struct {
 
 // AddIntent reserves a serial number for ever.
 func (tx *Tx) AddIntent(i Intent) error {
-	_, err := tx.exec(`INSERT INTO intent (issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		i.ID.Issuer.String(), i.ID.Serial.Bytes(), string(i.Kind), i.Holder, i.Token, i.Partition, micros(i.NotAfter), i.Actor, i.IdemKey, micros(i.CreatedAt))
+	row := []any{i.ID.Issuer.String(), i.ID.Serial.Bytes(), string(i.Kind), i.Holder, i.Token, i.Partition, micros(i.NotAfter), i.Actor, i.IdemKey, micros(i.CreatedAt)}
+	if tx.ahead != nil {
+		tx.ahead.pending.intents = append(tx.ahead.pending.intents, row)
+		return nil
+	}
+	return tx.insertIntents([][]any{row})
+}
+
+func (tx *Tx) insertIntents(rows [][]any) error {
+	_, err := tx.insertRows(`INSERT INTO intent (issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at)`, "", rows)
 	if err != nil {
-		return fmt.Errorf("record intent: %w", err)
+		return fmt.Errorf("record intents: %w", err)
 	}
 	return nil
 }
 
+// An intentEnd is how one intent ended.
+type intentEnd struct {
+	id      jpki.CertID
+	outcome string
+	at      time.Time
+}
+
 // EndIntent closes an open intent. One that somebody else has closed is a [jpki.Conflict].
 func (tx *Tx) EndIntent(id jpki.CertID, issued bool, now time.Time) error {
-	outcome := "abandoned"
+	end := intentEnd{id, "abandoned", now}
 	if issued {
-		outcome = "issued"
+		end.outcome = "issued"
 	}
-	n, err := tx.exec(`UPDATE intent SET outcome = $3, ended_at = $4 WHERE issuer = $1 AND serial = $2 AND outcome IS NULL`, id.Issuer.String(), id.Serial.Bytes(), outcome, micros(now))
-	if err != nil {
-		return fmt.Errorf("end intent: %w", err)
+	if tx.ahead != nil {
+		tx.ahead.pending.ends = append(tx.ahead.pending.ends, end)
+		return nil
 	}
-	if n != 1 {
-		return jpki.Errorf(jpki.Conflict, "the issuance was ended meanwhile")
+	return tx.endIntents([]intentEnd{end})
+}
+
+// endIntents closes intents, those of one issuer, outcome and time by one statement.
+func (tx *Tx) endIntents(ends []intentEnd) error {
+	type alike struct {
+		issuer  jpki.IssuerID
+		outcome string
+		at      int64
+	}
+	var order []alike
+	serials := map[alike][]any{}
+	for _, e := range ends {
+		k := alike{e.id.Issuer, e.outcome, micros(e.at)}
+		if serials[k] == nil {
+			order = append(order, k)
+		}
+		serials[k] = append(serials[k], e.id.Serial.Bytes())
+	}
+	for _, k := range order {
+		for chunk := range slices.Chunk(serials[k], listSize) {
+			list, args := placeholders(chunk, 4)
+			n, err := tx.exec(`UPDATE intent SET outcome = $1, ended_at = $2 WHERE issuer = $3 AND outcome IS NULL AND serial IN `+list, append([]any{k.outcome, k.at, k.issuer.String()}, args...)...)
+			if err != nil {
+				return fmt.Errorf("end intents: %w", err)
+			}
+			if n != int64(len(chunk)) {
+				return jpki.Errorf(jpki.Conflict, "the issuance was ended meanwhile")
+			}
+		}
 	}
 	return nil
 }
 
 // OpenIntents returns intents begun before a time and not ended, oldest first.
 func (tx *Tx) OpenIntents(before time.Time, limit int) ([]Intent, error) {
+	if err := tx.settle(); err != nil {
+		return nil, err
+	}
 	return queryAll(tx.ctx, tx.q, scanIntent, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent
 		WHERE outcome IS NULL AND created_at <= $1 ORDER BY created_at LIMIT $2`, micros(before), limit)
 }
 
 // OpenIntentsUnder returns the intents not ended that were begun under an idempotency key: those of one issuance.
 func (tx *Tx) OpenIntentsUnder(actor, key string) ([]Intent, error) {
+	if err := tx.settle(); err != nil {
+		return nil, err
+	}
 	return queryAll(tx.ctx, tx.q, scanIntent, `SELECT issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at FROM intent
 		WHERE outcome IS NULL AND actor = $1 AND idem_key = $2 ORDER BY issuer, serial`, actor, key)
 }
@@ -186,52 +259,6 @@ func scanIntent(row scanner) (i Intent, err error) {
 	i.NotAfter, i.CreatedAt = fromMicros(notAfter), fromMicros(created)
 	i.ID, err = certID(issuer, serial)
 	return i, err
-}
-
-// BeginOnce claims an idempotency key for a request. When the key was used before it returns the stored result
-// instead: done is true. A different request under the same key is [jpki.IdempotencyReused], one that is still being
-// worked on is [jpki.InProgress].
-func (tx *Tx) BeginOnce(actor, key, requestHash string, now time.Time) (result string, done bool, err error) {
-	var hash string
-	var stored sql.NullString
-	err = tx.q.QueryRowContext(tx.ctx, `SELECT request_hash, result FROM idempotency WHERE actor = $1 AND idem_key = $2`, actor, key).Scan(&hash, &stored)
-	switch {
-	case err == nil && hash != requestHash:
-		return "", false, jpki.Errorf(jpki.IdempotencyReused, "")
-	case err == nil && !stored.Valid:
-		return "", false, jpki.Errorf(jpki.InProgress, "")
-	case err == nil:
-		return stored.String, true, nil
-	case !errors.Is(err, sql.ErrNoRows):
-		return "", false, fmt.Errorf("read idempotency key: %w", err)
-	}
-	_, err = tx.exec(`INSERT INTO idempotency (actor, idem_key, request_hash, created_at) VALUES ($1, $2, $3, $4)`, actor, key, requestHash, micros(now))
-	if err != nil && tx.d.unique(err) {
-		return "", false, jpki.Errorf(jpki.InProgress, "")
-	}
-	if err != nil {
-		return "", false, fmt.Errorf("claim idempotency key: %w", err)
-	}
-	return "", false, nil
-}
-
-// EndOnce stores the result that repeated requests under the key shall get. A key that is not claimed, or has its result
-// already, is a [jpki.Conflict]: somebody else ended this request.
-func (tx *Tx) EndOnce(actor, key, result string) error {
-	n, err := tx.exec(`UPDATE idempotency SET result = $3 WHERE actor = $1 AND idem_key = $2 AND result IS NULL`, actor, key, result)
-	if err != nil {
-		return fmt.Errorf("store result: %w", err)
-	}
-	if n != 1 {
-		return jpki.Errorf(jpki.Conflict, "the request was ended meanwhile")
-	}
-	return nil
-}
-
-// ForgetOnce frees an idempotency key whose request came to nothing, so that it can be tried again.
-func (tx *Tx) ForgetOnce(actor, key string) error {
-	_, err := tx.exec(`DELETE FROM idempotency WHERE actor = $1 AND idem_key = $2 AND result IS NULL`, actor, key)
-	return err
 }
 
 // A Generation is one key of one CA, as the database knows it.

@@ -12,8 +12,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // database/sql driver "pgx"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -136,10 +137,12 @@ func connect(name string, create bool) (d *dialect, write, read *sql.DB, err err
 		return sqliteDialect, write, read, nil
 	}
 	if strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") {
-		db, err := sql.Open("pgx", name)
+		cfg, err := pgx.ParseConfig(name)
 		if err != nil {
 			return nil, nil, nil, err
 		}
+		new(succession).follow(&cfg.Config)
+		db := stdlib.OpenDB(*cfg)
 		db.SetMaxOpenConns(32)
 		db.SetMaxIdleConns(32)
 		return postgres, db, db, nil

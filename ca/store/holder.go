@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -42,14 +43,27 @@ const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, bir
 // Holder returns a holder and locks the row until the transaction ends: commands on one person run one after another.
 // Nobody of that name is [jpki.UnknownHolder].
 func (tx *Tx) Holder(id string) (Holder, error) {
+	if tx.ahead != nil {
+		if h, known := tx.ahead.holders[id]; known && h != nil {
+			return *h, nil
+		} else if known {
+			return Holder{}, jpki.Errorf(jpki.UnknownHolder, "")
+		}
+	}
 	h, err := scanHolder(tx.q.QueryRowContext(tx.ctx, holderColumns+`WHERE id = $1`+tx.lock(), id))
 	return h, notFound(err, jpki.UnknownHolder)
 }
 
 // Holders returns many holders by name and locks their rows, always in the same order; who is not known is left out.
-func (tx *Tx) Holders(ids []string) (map[string]Holder, error) {
+func (tx *Tx) Holders(ids []string) (map[string]Holder, error) { return tx.lockHolders(ids, false) }
+
+func (tx *Tx) lockHolders(ids []string, skipLocked bool) (map[string]Holder, error) {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	list, err := queryIn(tx, scanHolder, holderColumns+`WHERE id IN `, ` ORDER BY id`+tx.lock(), textKeys(ids))
+	lock := tx.lock()
+	if skipLocked && lock != "" {
+		lock += " SKIP LOCKED"
+	}
+	list, err := queryIn(tx, scanHolder, holderColumns+`WHERE id IN `, ` ORDER BY id`+lock, anys(ids))
 	out := make(map[string]Holder, len(list))
 	for _, h := range list {
 		out[h.ID] = h
@@ -86,6 +100,11 @@ func (tx *Tx) PutHolder(h Holder, now time.Time) error { return tx.PutHolders([]
 
 // PutHolders writes many holders, no one twice.
 func (tx *Tx) PutHolders(list []Holder, now time.Time) error {
+	if tx.ahead != nil {
+		for _, h := range list {
+			delete(tx.ahead.holders, h.ID)
+		}
+	}
 	rows := make([][]any, len(list))
 	for i, h := range list {
 		since, err := json.Marshal(h.Since)
@@ -125,12 +144,25 @@ const cardColumns = `SELECT id, type, holder, valid_until, parent_issuer, parent
 
 // Token returns a token; [jpki.UnknownToken] when there is none.
 func (tx *Tx) Token(id string) (Token, error) {
+	if tx.ahead != nil {
+		if t, known := tx.ahead.tokens[id]; known && t != nil {
+			return *t, nil
+		} else if known {
+			return Token{}, jpki.Errorf(jpki.UnknownToken, "")
+		}
+	}
+	if err := tx.settle(); err != nil {
+		return Token{}, err
+	}
 	t, err := scanToken(tx.q.QueryRowContext(tx.ctx, cardColumns+`WHERE id = $1`, id))
 	return t, notFound(err, jpki.UnknownToken)
 }
 
 // TokensOf returns a holder's tokens, oldest first.
 func (tx *Tx) TokensOf(holder string) ([]Token, error) {
+	if err := tx.settle(); err != nil {
+		return nil, err
+	}
 	return queryAll(tx.ctx, tx.q, scanToken, cardColumns+`WHERE holder = $1 ORDER BY created_at, id`, holder)
 }
 
@@ -138,6 +170,9 @@ func (tx *Tx) TokensOf(holder string) ([]Token, error) {
 func (tx *Tx) TokensUnder(parent jpki.CertID) ([]Token, error) {
 	if tx.ahead != nil && tx.ahead.holderOf[parent] != "" {
 		return tx.ahead.phones[parent], nil
+	}
+	if err := tx.settle(); err != nil {
+		return nil, err
 	}
 	return queryAll(tx.ctx, tx.q, scanToken, cardColumns+`WHERE parent_issuer = $1 AND parent_serial = $2 ORDER BY id`,
 		parent.Issuer.String(), parent.Serial.Bytes())
@@ -149,18 +184,28 @@ func (tx *Tx) AddToken(t Token, now time.Time) error {
 	if t.Parent != nil {
 		issuer, serial = t.Parent.Issuer.String(), t.Parent.Serial.Bytes()
 	}
-	_, err := tx.exec(`INSERT INTO token (id, type, holder, valid_until, parent_issuer, parent_serial, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		t.ID, string(t.Type), t.Holder, micros(t.ValidUntil), issuer, serial, micros(now))
+	row := []any{t.ID, string(t.Type), t.Holder, micros(t.ValidUntil), issuer, serial, micros(now)}
+	if tx.ahead != nil {
+		tx.ahead.tokens[t.ID] = &t
+		tx.ahead.pending.tokens = append(tx.ahead.pending.tokens, row)
+		return nil
+	}
+	return tx.insertTokens([][]any{row})
+}
+
+func (tx *Tx) insertTokens(rows [][]any) error {
+	_, err := tx.insertRows(`INSERT INTO token (id, type, holder, valid_until, parent_issuer, parent_serial, created_at)`, "", rows)
 	if err != nil && tx.d.unique(err) {
 		return jpki.Errorf(jpki.Conflict, "the token was recorded meanwhile")
 	}
 	if err != nil {
-		return fmt.Errorf("write token: %w", err)
+		return fmt.Errorf("write tokens: %w", err)
 	}
 	return nil
 }
 
-// SetParent makes a phone hang on another card signature certificate, whose end becomes its own.
+// SetParent makes a phone hang on another card signature certificate, whose end becomes its own. The phone must have been
+// recorded by an earlier transaction.
 func (tx *Tx) SetParent(t Token) error {
 	n, err := tx.exec(`UPDATE token SET parent_issuer = $2, parent_serial = $3, valid_until = $4 WHERE id = $1 AND type = 'phone'`,
 		t.ID, t.Parent.Issuer.String(), t.Parent.Serial.Bytes(), micros(t.ValidUntil))
@@ -208,6 +253,12 @@ func (tx *Tx) Station(id string) (Station, error) {
 	return s, notFound(err, jpki.UnknownStation)
 }
 
+// Station is [Tx.Station] by itself: one query, for every request asks it.
+func (s *Store) Station(ctx context.Context, id string) (Station, error) {
+	found, err := (&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}).Station(id)
+	return found, s.d.classify(ctx, err)
+}
+
 // PutStation enrols a station or replaces its key.
 func (tx *Tx) PutStation(s Station, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO station (id, role, municipality, key_hash, enrolled_at) VALUES ($1, $2, $3, $4, $5)
@@ -251,7 +302,7 @@ func (tx *Tx) ResidentEvent(id string) (ResidentEvent, bool, error) {
 
 // ResidentEvents returns those of many events that were received before, by identifier.
 func (tx *Tx) ResidentEvents(ids []string) (map[string]ResidentEvent, error) {
-	list, err := queryIn(tx, scanEvent, eventColumns+`WHERE id IN `, "", textKeys(ids))
+	list, err := queryIn(tx, scanEvent, eventColumns+`WHERE id IN `, "", anys(ids))
 	out := make(map[string]ResidentEvent, len(list))
 	for _, e := range list {
 		out[e.ID] = e

@@ -80,10 +80,18 @@ var errStatusChanged = jpki.Errorf(jpki.Conflict, "the certificate's status chan
 // AddStatus records the first status of a certificate, version 1, and appends it to the status log.
 func (tx *Tx) AddStatus(c jpki.StatusChange) error {
 	c.Status.Version = 1
-	if _, err := tx.insertRows(insertStatus, "", [][]any{changeColumns(c)}); err != nil {
-		return fmt.Errorf("write status: %w", err)
-	}
 	tx.changes = append(tx.changes, c)
+	if tx.ahead != nil {
+		tx.ahead.pending.statuses = append(tx.ahead.pending.statuses, changeColumns(c))
+		return nil
+	}
+	return tx.insertStatuses([][]any{changeColumns(c)})
+}
+
+func (tx *Tx) insertStatuses(rows [][]any) error {
+	if _, err := tx.insertRows(insertStatus, "", rows); err != nil {
+		return fmt.Errorf("write statuses: %w", err)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/hsm/card"
 )
 
 // An office answers batches, a few lines a request, and counts what it is asked.
@@ -115,17 +117,27 @@ func TestBatchGoesOnWhereItWasInterrupted(t *testing.T) {
 }
 
 func TestKeyFilesGrow(t *testing.T) {
-	g := generation{cards: 1, keys: filepath.Join(t.TempDir(), "keys.pem")}
-	first, err := g.makeKeys(t.Context())
-	if err != nil || len(first) != 2 {
-		t.Fatal(len(first), err)
-	}
-	f, _ := os.OpenFile(g.keys, os.O_APPEND|os.O_WRONLY, 0)
-	_, _ = f.WriteString("-----BEGIN PRIVATE KEY-----\nAAAA") // torn
-	_ = f.Close()
-	again, err := g.makeKeys(t.Context())
-	if err != nil || len(again) != 2 || !again[0].Equal(first[0]) || !again[1].Equal(first[1]) {
-		t.Error("the keys of the file were not used", len(again), err)
+	for of, other := range map[card.KeyType]card.KeyType{card.RSA2048: card.P384, card.P384: card.RSA2048} {
+		g := generation{cards: 1, keys: filepath.Join(t.TempDir(), "keys.pem")}
+		first, err := g.makeKeys(t.Context(), of)
+		if err != nil || len(first) != 2 {
+			t.Fatal(len(first), err)
+		}
+		f, _ := os.OpenFile(g.keys, os.O_APPEND|os.O_WRONLY, 0)
+		_, _ = f.WriteString("-----BEGIN PRIVATE KEY-----\nAAAA") // torn
+		_ = f.Close()
+		again, err := g.makeKeys(t.Context(), of)
+		if err != nil || len(again) != 2 {
+			t.Fatal(of, len(again), err)
+		}
+		for i, k := range again {
+			if !first[i].Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(k.Public()) {
+				t.Errorf("%s: the keys of the file were not used", of)
+			}
+		}
+		if _, err := g.makeKeys(t.Context(), other); err == nil || !strings.Contains(err.Error(), "not "+string(other)) {
+			t.Errorf("keys of %s were taken for %s: %v", of, other, err)
+		}
 	}
 }
 

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -70,7 +68,7 @@ both certificates and writes them on the card. It prints the card's number. Need
 			if err != nil {
 				return err
 			}
-			k, err := card.New(card.Config{Dir: env.CardDir, ID: "C" + rand.Text()[:12], SignPIN: signPIN, AuthPIN: authPIN, Rand: rand.Reader})
+			k, err := card.New(card.Config{Dir: env.CardDir, ID: "C" + rand.Text()[:12], SignPIN: signPIN, AuthPIN: authPIN, Keys: env.Keys(), Rand: rand.Reader})
 			if err != nil {
 				return err
 			}
@@ -144,7 +142,8 @@ func cardSign() *cobra.Command {
 	var signPIN, output, certOut string
 	c := &cobra.Command{
 		Use: "sign CARD FILE", Short: "Sign a file with the card's signature key",
-		Long: `Writes a raw RSA PKCS #1 v1.5 signature over the file's SHA-256 to FILE.sig and the signature certificate to FILE.crt.`,
+		Long: `Writes a raw signature over the file to FILE.sig and the signature certificate to FILE.crt: RSA PKCS #1 v1.5 over its SHA-256, or by a card of
+the next generation ECDSA, in DER, over its SHA-384.`,
 		Example: `  jpki card sign $CARD contract.txt
   jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt`,
 		Args: exactly("CARD", "FILE"),
@@ -157,8 +156,7 @@ func cardSign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			digest := sha256.Sum256(text)
-			signature, err := k.Sign(jpki.CardSign, signPIN, digest[:], crypto.SHA256)
+			_, _, signature, err := sandbox.SignWith(k, jpki.CardSign, signPIN, text)
 			if err != nil {
 				return err
 			}
@@ -204,8 +202,7 @@ func cardLogin() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			digest := sha256.Sum256(challenge.Message)
-			signature, err := k.Sign(jpki.CardAuth, authPIN, digest[:], crypto.SHA256)
+			_, _, signature, err := sandbox.SignWith(k, jpki.CardAuth, authPIN, challenge.Message)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -20,6 +23,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/hsm/card"
 )
 
 // A generation makes the input of a batch: cards of new residents.
@@ -34,7 +38,7 @@ func (g generation) generate(ctx context.Context, env sandbox.Env, path string) 
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%s is there already: without -generate the batch goes on", path))
 	}
-	keys, err := g.makeKeys(ctx)
+	keys, err := g.makeKeys(ctx, env.Keys())
 	if err != nil {
 		return fmt.Errorf("make keys: %w", err)
 	}
@@ -100,11 +104,11 @@ func (g generation) generate(ctx context.Context, env sandbox.Env, path string) 
 }
 
 // cardLine orders both certificates for a new card.
-func cardLine(holder string, sign, auth *rsa.PrivateKey) ([]byte, error) {
+func cardLine(holder string, sign, auth crypto.Signer) ([]byte, error) {
 	name := rand.Text()[:16]
 	l := client.BatchLine{Key: "batch-" + name, Holder: holder, Token: "T" + name}
 	for i, kind := range []jpki.Kind{jpki.CardSign, jpki.CardAuth} {
-		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, []*rsa.PrivateKey{sign, auth}[i])
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, []crypto.Signer{sign, auth}[i])
 		if err != nil {
 			return nil, err
 		}
@@ -116,20 +120,24 @@ func cardLine(holder string, sign, auth *rsa.PrivateKey) ([]byte, error) {
 
 // makeKeys returns two keys a card: trial keys, or those of the key file and as many new ones as it lacks, which are put
 // into it one by one.
-func (g generation) makeKeys(ctx context.Context) ([]*rsa.PrivateKey, error) {
+func (g generation) makeKeys(ctx context.Context, of card.KeyType) ([]crypto.Signer, error) {
 	n := 2 * g.cards
-	if g.trial {
+	if g.trial && of == card.RSA2048 { // others cost next to nothing
 		bars, bar := progress(ctx, "trial keys", 100, 0)
 		keys, err := sandbox.TrialKeys(ctx, n, func(done float64) { bar.SetCurrent(int64(done * 100)) })
 		bar.Abort(false)
 		bars.Wait()
-		return keys, err
+		out := make([]crypto.Signer, len(keys))
+		for i, k := range keys {
+			out[i] = k
+		}
+		return out, err
 	}
 	var file *os.File
-	var keys []*rsa.PrivateKey
+	var keys []crypto.Signer
 	if g.keys != "" {
 		var err error
-		if keys, err = readKeys(g.keys); err != nil {
+		if keys, err = readKeys(g.keys, of); err != nil {
 			return nil, err
 		}
 		if file, err = os.OpenFile(g.keys, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
@@ -141,12 +149,12 @@ func (g generation) makeKeys(ctx context.Context) ([]*rsa.PrivateKey, error) {
 		return keys[:n], nil
 	}
 	bars, bar := progress(ctx, "keys", n, len(keys))
-	made := make(chan *rsa.PrivateKey)
+	made := make(chan crypto.Signer)
 	work, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
 		work.Go(func() error {
 			for {
-				k, err := rsa.GenerateKey(rand.Reader, 2048)
+				k, err := newCardKey(of)
 				if err != nil {
 					return err
 				}
@@ -190,8 +198,15 @@ func (g generation) makeKeys(ctx context.Context) ([]*rsa.PrivateKey, error) {
 	return keys, err
 }
 
+func newCardKey(of card.KeyType) (crypto.Signer, error) {
+	if of == card.P384 {
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	}
+	return rsa.GenerateKey(rand.Reader, 2048)
+}
+
 // readKeys reads what a key file holds; one that was cut off ends before the torn key.
-func readKeys(path string) ([]*rsa.PrivateKey, error) {
+func readKeys(path string, of card.KeyType) ([]crypto.Signer, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -199,7 +214,7 @@ func readKeys(path string) ([]*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	var keys []*rsa.PrivateKey
+	var keys []crypto.Signer
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -209,10 +224,17 @@ func readKeys(path string) ([]*rsa.PrivateKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s, key %d: %w", path, len(keys)+1, err)
 		}
-		r, ok := k.(*rsa.PrivateKey)
-		if !ok {
-			return nil, fmt.Errorf("%s, key %d: not RSA", path, len(keys)+1)
+		var fits bool
+		switch k := k.(type) {
+		case *rsa.PrivateKey:
+			fits = of == card.RSA2048
+			keys = append(keys, k)
+		case *ecdsa.PrivateKey:
+			fits = of == card.P384 && k.Curve == elliptic.P384()
+			keys = append(keys, k)
 		}
-		keys = append(keys, r)
+		if !fits {
+			return nil, fmt.Errorf("%s, key %d: not %s, which the sandbox's cards have", path, len(keys)+1, of)
+		}
 	}
 }

@@ -17,8 +17,9 @@ func generationCommand() *cobra.Command {
 	roll := &cobra.Command{
 		Use: "roll", Short: "Make the next generation of a CA and let it issue",
 		Long: `Makes a key, its self-signed certificate under the CA's unchanged name and an OCSP responder for it, records the generation
-and lets it issue in place of the former one, which goes on answering for its certificates. A sandbox that is running
-issues with the generation it was started with: start it anew.`,
+and lets it issue in place of the former one, which goes on answering for its certificates. A sandbox that is running first
+publishes the new CA certificate and its CRLs, and issues with it within a second or so. Its DIR/env goes on naming the
+generation of the sample certificates until the next start.`,
 		Example: `  jpki generation roll -ca sign -alg p-384`,
 		Args:    exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -29,10 +30,7 @@ issues with the generation it was started with: start it anew.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s (%s) issues from the next start on; its certificate is %s\n", id, alg, sandbox.CertificateFile(dirOf(c), id))
-			if _, err := sandbox.Load(dirOf(c)); err == nil {
-				fmt.Fprintln(c.OutOrStdout(), "the sandbox that is running issues with the former generation until it is started anew")
-			}
+			fmt.Fprintf(c.OutOrStdout(), "%s (%s) issues from now on; its certificate is %s\n", id, alg, sandbox.CertificateFile(dirOf(c), id))
 			return nil
 		},
 	}

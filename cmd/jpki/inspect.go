@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -348,8 +347,8 @@ func verifyLocally(ctx context.Context, env sandbox.Env, cert *x509.Certificate,
 	if err != nil {
 		return v, err
 	}
-	digest := sha256.Sum256(text)
-	result, err := lib.Signature(ctx, verifier.SignatureInput{Certificate: cert.Raw, Digest: digest[:], Hash: crypto.SHA256, Signature: signature})
+	digest, hash := sandbox.Digest(cert.PublicKey, text)
+	result, err := lib.Signature(ctx, verifier.SignatureInput{Certificate: cert.Raw, Digest: digest, Hash: hash, Signature: signature})
 	if err != nil {
 		return v, err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,12 +28,16 @@ shell variables with every address and file.
 		Example: `  jpki sandbox                      # in var/sandbox
   jpki sandbox -once                # ends after the story: 0 if every step held
   jpki sandbox -dir /tmp/b -offset 100   # a second one beside the first
+  jpki sandbox -profile next        # cards with P-384 keys and certificates for ten years
   jpki sandbox -lang ja             # 物語を日本語で`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			opt.Dir, opt.Out = dirOf(c), c.OutOrStdout()
 			if opt.Lang != "en" && opt.Lang != "ja" {
 				return usageError{errLang}
+			}
+			if opt.Profile != "" && !slices.Contains(sandbox.Profiles, opt.Profile) {
+				return usageError{errors.New("-profile must be " + strings.Join(sandbox.Profiles, " or "))}
 			}
 			return sandbox.Run(c.Context(), opt)
 		},
@@ -42,6 +48,7 @@ shell variables with every address and file.
 	}
 	c.Flags().IntVar(&opt.Offset, "offset", 0, "added to every port")
 	c.Flags().BoolVar(&opt.Once, "once", false, "end after the story")
+	c.Flags().StringVar(&opt.Profile, "profile", "", "rules of today's cards or of the next generation's: today or next (default: as last time, first today)")
 	c.Flags().StringVar(&opt.Lang, "lang", lang, "language of the story: en or ja")
 	return c
 }

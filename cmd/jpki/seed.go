@@ -21,9 +21,11 @@ func seedCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "seed", Short: "Add many certificates to a sandbox, for load and scale tests",
 		Long: `Adds N issued certificates of nobody, half for signature and half for authentication, spread over the municipalities; a
-running sandbox answers for them at once. With -status-only there are numbers and statuses but no certificates: faster.`,
+running sandbox answers for them at once. With -status-only there are numbers and statuses but no certificates: faster.
+More than 100000 of those go into the status snapshot instead of the database, a hundred million in minutes: the sandbox must
+be stopped then, its CRLs do not list them, and DIR/status.seeds says how to compute their numbers.`,
 		Example: `  jpki seed -n 1000
-  jpki seed -n 1000000 -revoked 0.1 -status-only`,
+  jpki seed -n 100000000 -revoked 0.05 -status-only`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			opt.Dir = dirOf(c)

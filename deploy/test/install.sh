@@ -11,6 +11,7 @@ missing() { # prints the Debian packages still to be installed
   has openssl || echo openssl
   { has certtool && has ocsptool; } || echo gnutls-bin
   has curl || echo curl
+  { has redis-server && has redis-cli; } || echo redis-server
   has jq || echo jq
   has javac || echo default-jdk-headless
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates

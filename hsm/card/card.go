@@ -3,6 +3,8 @@ package card
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -26,12 +28,30 @@ const maxCertificate = 8 << 10
 // ErrNoCertificate is the error of reading a certificate that was not written yet.
 var ErrNoCertificate = errors.New("the card has no such certificate")
 
-// A Config says what a new card is to be. All fields are required.
+// A KeyType is the kind of key that a generation of cards makes.
+type KeyType string
+
+// The key types. One card has keys of one type.
+const (
+	RSA2048 KeyType = "rsa-2048" // today's cards: RSASSA-PKCS1-v1_5 with SHA-256
+	P384    KeyType = "p-384"    // announced for the next generation: ECDSA with SHA-384
+)
+
+// HashFor returns the hash function with which cards use a key of this kind: SHA-384 for P-384, SHA-256 otherwise.
+func HashFor(key crypto.PublicKey) crypto.Hash {
+	if k, ok := key.(*ecdsa.PublicKey); ok && k.Curve == elliptic.P384() {
+		return crypto.SHA384
+	}
+	return crypto.SHA256
+}
+
+// A Config says what a new card is to be. All fields but Keys are required.
 type Config struct {
 	Dir     string    // where the card's file goes, ID + ".card"; made with mode 0700 if it is missing
 	ID      string    // the card number: 1 to 64 ASCII letters, digits and hyphens; never a My Number
 	SignPIN string    // see CheckPIN
 	AuthPIN string    // see CheckPIN
+	Keys    KeyType   // of both keys; default RSA2048
 	Rand    io.Reader // for salts; the keys come from the system's generator, which Go does not let callers replace
 }
 
@@ -53,6 +73,9 @@ func New(cfg Config) (*Card, error) {
 	if err := checkID(cfg.ID); err != nil {
 		return nil, err
 	}
+	if cfg.Keys == "" {
+		cfg.Keys = RSA2048
+	}
 	pins := map[jpki.Kind]string{jpki.CardSign: cfg.SignPIN, jpki.CardAuth: cfg.AuthPIN}
 	data := &content{Version: version, ID: cfg.ID}
 	for _, kind := range Kinds {
@@ -69,7 +92,7 @@ func New(cfg Config) (*Card, error) {
 		if s.PIN, err = newPINHash(cfg.Rand, pins[kind]); err != nil {
 			return nil, err
 		}
-		if s.Key, err = newKey(); err != nil {
+		if s.Key, err = newKey(cfg.Keys); err != nil {
 			return nil, err
 		}
 	}
@@ -118,6 +141,8 @@ func (c *Card) ID() string { return c.id }
 // Path returns where the card lies.
 func (c *Card) Path() string { return c.path }
 
+var requestAlgorithms = map[crypto.Hash]x509.SignatureAlgorithm{crypto.SHA256: x509.SHA256WithRSA, crypto.SHA384: x509.ECDSAWithSHA384}
+
 // CertificateRequest returns a PKCS #10 request, in DER, for the key of the given kind, signed by that key. The subject is
 // empty: the authority knows the holder, the card does not. Several requests for the same key are possible as long as the
 // authority has certified none.
@@ -127,14 +152,15 @@ func (c *Card) CertificateRequest(kind jpki.Kind, pin string) (der []byte, err e
 		if err != nil {
 			return err
 		}
-		der, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: x509.SHA256WithRSA}, key)
+		der, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: requestAlgorithms[HashFor(key.Public())]}, key)
 		return err
 	})
 	return der, err
 }
 
-// Sign returns the 256-octet RSASSA-PKCS1-v1_5 signature by the key of the given kind. With hash 0 the card pads digest,
-// then 1 to 245 octets, as it is: the caller has made the DigestInfo, as with the real card.
+// Sign returns the signature by the key of the given kind: RSASSA-PKCS1-v1_5, 256 octets, or for a P-384 key an ECDSA-Sig-Value
+// in DER (RFC 3279 §2.2.3). With hash 0 a card with RSA keys pads digest, then 1 to 245 octets, as it is: the caller has made
+// the DigestInfo, as with the real card. One with P-384 keys then signs a digest of 32, 48 or 64 octets.
 func (c *Card) Sign(kind jpki.Kind, pin string, digest []byte, hash crypto.Hash) (signature []byte, err error) {
 	err = c.verified(kind, pin, func(s *slot, _ func() error) error {
 		signature, err = s.sign(digest, hash)
@@ -144,10 +170,18 @@ func (c *Card) Sign(kind jpki.Kind, pin string, digest []byte, hash crypto.Hash)
 }
 
 func (s *slot) sign(digest []byte, hash crypto.Hash) ([]byte, error) {
+	key, err := s.privateKey()
+	if err != nil {
+		return nil, err
+	}
+	_, isRSA := key.(*rsa.PrivateKey)
 	switch hash {
 	case 0:
-		if len(digest) == 0 || len(digest) > 245 {
-			return nil, fmt.Errorf("%d octets to sign are not 1 to 245", len(digest))
+		switch n := len(digest); {
+		case isRSA && (n == 0 || n > 245):
+			return nil, fmt.Errorf("%d octets to sign are not 1 to 245", n)
+		case !isRSA && n != 32 && n != 48 && n != 64:
+			return nil, fmt.Errorf("%d octets to sign are not a digest of 32, 48 or 64", n)
 		}
 	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
 		if len(digest) != hash.Size() {
@@ -156,23 +190,19 @@ func (s *slot) sign(digest []byte, hash crypto.Hash) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("the card does not sign %v", hash)
 	}
-	key, err := s.privateKey()
-	if err != nil {
-		return nil, err
-	}
-	return rsa.SignPKCS1v15(rand.Reader, key, hash, digest)
+	return key.Sign(rand.Reader, digest, hash)
 }
 
 // Signer presents the PIN once and returns the key of the given kind as a [crypto.Signer], as a session with a real card
 // would. It signs, without the PIN, until the key is made anew; the card's file stays the only place of the key.
 func (c *Card) Signer(kind jpki.Kind, pin string) (crypto.Signer, error) {
-	var pub *rsa.PublicKey
+	var pub crypto.PublicKey
 	err := c.verified(kind, pin, func(s *slot, _ func() error) error {
 		key, err := s.privateKey()
 		if err != nil {
 			return err
 		}
-		pub = &key.PublicKey
+		pub = key.Public()
 		return nil
 	})
 	if err != nil {
@@ -184,15 +214,15 @@ func (c *Card) Signer(kind jpki.Kind, pin string) (crypto.Signer, error) {
 type signer struct {
 	card *Card
 	kind jpki.Kind
-	pub  *rsa.PublicKey
+	pub  crypto.PublicKey
 }
 
 func (s *signer) Public() crypto.PublicKey { return s.pub }
 
-// Sign makes a PKCS #1 v1.5 signature; other paddings are refused. It draws nothing from the reader.
+// Sign makes a PKCS #1 v1.5 or an ECDSA signature; other paddings are refused. It draws nothing from the reader.
 func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
 	if _, ok := opts.(*rsa.PSSOptions); ok || opts == nil {
-		return nil, errors.New("the card signs PKCS #1 v1.5 only")
+		return nil, errors.New("the card signs PKCS #1 v1.5 or ECDSA only")
 	}
 	err = s.card.with(func(data *content, _ func() error) error {
 		sl, _, err := data.slot(s.kind)
@@ -203,13 +233,19 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signa
 		if err != nil {
 			return err
 		}
-		if !key.PublicKey.Equal(s.pub) {
+		if !samePublic(key, s.pub) {
 			return errors.New("the card's key was made anew since the PIN was presented")
 		}
 		signature, err = sl.sign(digest, opts.HashFunc())
 		return err
 	})
 	return signature, err
+}
+
+// samePublic reports whether a key's public half is the given one.
+func samePublic(key crypto.Signer, pub crypto.PublicKey) bool {
+	k, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(pub)
 }
 
 // WriteCertificate puts the certificate, in DER, for the key of the given kind on the card. It refuses one for another key,
@@ -221,10 +257,10 @@ func (c *Card) WriteCertificate(kind jpki.Kind, der []byte) error {
 	}
 	return c.slot(kind, func(s *slot, save func() error) error {
 		key, err := s.privateKey()
-		switch pub, ok := cert.PublicKey.(*rsa.PublicKey); {
+		switch {
 		case err != nil:
 			return err
-		case !ok || !key.PublicKey.Equal(pub):
+		case !samePublic(key, cert.PublicKey):
 			return fmt.Errorf("the certificate is not for the card's key of kind %s", kind)
 		case bytes.Equal(s.Certificate, der):
 			return nil
@@ -302,11 +338,15 @@ func (c *Card) Locked(kind jpki.Kind) (bool, error) {
 	return err == nil && n == 0, err
 }
 
-// RegenerateKey makes a new key of the given kind on the card and erases the old one with its certificate, for a re-issue
+// RegenerateKey makes a new key of the given kind and the card's type on the card and erases the old one with its certificate, for a re-issue
 // on the same card: a key is never certified twice.
 func (c *Card) RegenerateKey(kind jpki.Kind, pin string) error {
-	return c.verified(kind, pin, func(s *slot, save func() error) (err error) {
-		if s.Key, err = newKey(); err != nil {
+	return c.verified(kind, pin, func(s *slot, save func() error) error {
+		old, err := s.privateKey()
+		if err != nil {
+			return err
+		}
+		if s.Key, err = newKey(typeOf(old)); err != nil {
 			return err
 		}
 		s.Certificate = nil
@@ -374,20 +414,43 @@ func (c *Card) verified(kind jpki.Kind, pin string, f func(s *slot, save func() 
 }
 
 // newKey makes a key as the card does and proves that it works.
-func newKey() ([]byte, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+func newKey(of KeyType) ([]byte, error) {
+	var key crypto.Signer
+	var err error
+	switch of {
+	case RSA2048:
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	case P384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	default:
+		return nil, fmt.Errorf("card.Config.Keys is %q; want %s or %s", string(of), RSA2048, P384)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
 	digest := sha256.Sum256(nil)
-	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
-	if err == nil {
-		err = rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig)
-	}
+	sig, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("test key: %w", err)
 	}
+	ok := false
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig) == nil
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(pub, digest[:], sig)
+	}
+	if !ok {
+		return nil, errors.New("test key: its signature does not verify")
+	}
 	return x509.MarshalPKCS8PrivateKey(key)
+}
+
+func typeOf(key crypto.Signer) KeyType {
+	if _, ok := key.(*ecdsa.PrivateKey); ok {
+		return P384
+	}
+	return RSA2048
 }
 
 // checkID keeps card numbers fit for file names, and My Numbers out.

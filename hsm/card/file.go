@@ -2,6 +2,9 @@ package card
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
@@ -52,10 +55,17 @@ func (c *content) slot(kind jpki.Kind) (s *slot, tries int, err error) {
 }
 
 // privateKey returns the slot's key.
-func (s *slot) privateKey() (*rsa.PrivateKey, error) {
+func (s *slot) privateKey() (crypto.Signer, error) {
 	key, err := x509.ParsePKCS8PrivateKey(s.Key)
-	if k, ok := key.(*rsa.PrivateKey); err == nil && ok {
-		return k, nil
+	if err == nil {
+		switch k := key.(type) {
+		case *rsa.PrivateKey:
+			return k, nil
+		case *ecdsa.PrivateKey:
+			if k.Curve == elliptic.P384() {
+				return k, nil
+			}
+		}
 	}
 	return nil, errors.New("the card's private key is damaged")
 }

@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ocsp/status"
 )
@@ -93,7 +95,7 @@ func lost() jpki.Status {
 	return jpki.Status{State: jpki.Suspended, Reason: jpki.CertificateHold, Cause: jpki.Lost, Since: since.Add(time.Hour), Version: 2}
 }
 
-func index(t testing.TB, cfg status.Config) *status.Index {
+func index(t rapid.TB, cfg status.Config) *status.Index {
 	t.Helper()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -464,7 +466,7 @@ func TestRun(t *testing.T) {
 // Many readers and one writer: once a suspension is committed and refreshed, nobody sees good again.
 func TestConcurrency(t *testing.T) {
 	l := new(log)
-	x := index(t, status.Config{Log: l, Interval: time.Millisecond, Bound: time.Minute})
+	x := index(t, status.Config{Log: l, Interval: time.Millisecond, Pause: time.Microsecond, Bound: time.Minute})
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = x.Run(ctx) })
@@ -505,6 +507,7 @@ func TestConcurrency(t *testing.T) {
 func TestNewRequires(t *testing.T) {
 	for name, cfg := range map[string]status.Config{
 		"Log": {Now: time.Now}, "Now": {Log: new(log)}, "a duration": {Log: new(log), Now: time.Now, Bound: -1},
+		"a retention": {Log: new(log), Now: time.Now, Retention: -1}, "a MergeAt": {Log: new(log), Now: time.Now, MergeAt: -1},
 	} {
 		if _, err := status.New(cfg); err == nil {
 			t.Errorf("New without a proper %s", name)

@@ -16,14 +16,26 @@ import (
 // A Cluster is a PostgreSQL server of a test's own, to be stopped, restarted and replicated. It listens on a loopback port,
 // admits everybody there and is removed when the test ends.
 type Cluster struct {
-	t    *testing.T
-	bin  string
-	dir  string
-	port int
+	t     *testing.T
+	bin   string
+	dir   string
+	port  int
+	enter []string // put before every command: into the mount namespace with the small disk; see NewSmallCluster
+	small string   // where that is
+	flags []string // of initdb
+	set   string   // more settings of the server
 }
 
 // NewCluster makes and starts one. Without PostgreSQL's programs the test is skipped, or fails where JPKI_TEST_REQUIRE is 1.
 func NewCluster(t *testing.T) *Cluster {
+	t.Helper()
+	c := newCluster(t, programs(t))
+	c.init()
+	return c
+}
+
+// programs finds the newest PostgreSQL.
+func programs(t *testing.T) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
@@ -33,10 +45,13 @@ func NewCluster(t *testing.T) *Cluster {
 		t.Skip("no PostgreSQL server under /usr/lib/postgresql")
 	}
 	slices.Sort(found)
-	c := newCluster(t, filepath.Dir(found[len(found)-1]))
-	c.must("initdb", "-D", c.dir+"/data", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+	return filepath.Dir(found[len(found)-1])
+}
+
+func (c *Cluster) init() {
+	c.t.Helper()
+	c.must("initdb", append([]string{"-D", c.dir + "/data", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"}, c.flags...)...)
 	c.listen()
-	return c
 }
 
 func newCluster(t *testing.T, bin string) *Cluster {
@@ -47,7 +62,7 @@ func newCluster(t *testing.T, bin string) *Cluster {
 	}
 	c := &Cluster{t: t, bin: bin, dir: dir}
 	t.Cleanup(func() {
-		if _, err := os.Stat(dir + "/data/postmaster.pid"); err == nil {
+		if _, err := os.Stat(dir + "/data/postmaster.pid"); err == nil || c.enter != nil {
 			_, _ = c.run("pg_ctl", "-D", dir+"/data", "-m", "immediate", "-t", "60", "stop")
 		}
 		_ = os.RemoveAll(dir)
@@ -67,10 +82,14 @@ func newCluster(t *testing.T, bin string) *Cluster {
 
 // run runs one of PostgreSQL's programs, which refuse to be run by root.
 func (c *Cluster) run(program string, args ...string) (string, error) {
-	args = append([]string{filepath.Join(c.bin, program)}, args...)
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(c.bin, program)
+	}
+	args = append([]string{program}, args...)
 	if os.Geteuid() == 0 {
 		args = append([]string{"runuser", "-u", "postgres", "--"}, args...)
 	}
+	args = append(slices.Clone(c.enter), args...)
 	cmd := exec.Command(args[0], args[1:]...) // no context: also at clean-up, when the test's has ended
 	cmd.Dir = "/"
 	log, err := os.CreateTemp(c.dir, "out") // a file, for a server that pg_ctl leaves behind would keep a pipe open
@@ -110,7 +129,7 @@ func (c *Cluster) listen() {
 
 func (c *Cluster) start() error {
 	_, err := c.run("pg_ctl", "-D", c.dir+"/data", "-w", "-t", "60", "-l", c.dir+"/log", "-o",
-		fmt.Sprintf("-c listen_addresses=127.0.0.1 -c port=%d -c unix_socket_directories='' -c max_connections=100 -c shared_buffers=16MB", c.port), "start")
+		fmt.Sprintf("-c listen_addresses=127.0.0.1 -c port=%d -c unix_socket_directories='' -c max_connections=100 -c shared_buffers=16MB%s", c.port, c.set), "start")
 	return err
 }
 

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,9 +53,10 @@ func (t Text) In(lang string) string {
 	return t.EN
 }
 
-// VerifySignature asks about a signature over a SHA-256 digest.
-func (b *Bank) VerifySignature(ctx context.Context, certificate, digest, signature []byte) (v Verdict, err error) {
-	return v, b.ask(ctx, "/v1/verifications", map[string]any{"certificate": certificate, "digest": digest, "hash": "sha256", "signature": signature}, &v)
+// VerifySignature asks about a signature over a digest.
+func (b *Bank) VerifySignature(ctx context.Context, certificate, digest []byte, hash crypto.Hash, signature []byte) (v Verdict, err error) {
+	name := map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}[hash]
+	return v, b.ask(ctx, "/v1/verifications", map[string]any{"certificate": certificate, "digest": digest, "hash": name, "signature": signature}, &v)
 }
 
 // Status checks a certificate again.

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/acme"
+	"github.com/openjpki/jpki/ca/ceremony"
+	"github.com/openjpki/jpki/hsm"
 )
 
 // helpdesk is the sandbox's provisioner: who holds its key admits stations.
@@ -18,9 +22,13 @@ const helpdesk = "helpdesk"
 // of a station that works.
 var spareActor = jpki.Actor{Role: jpki.Counter, ID: "aoba-counter-2", Municipality: "99101"}
 
-// openEnrolment opens the endpoint where stations get and renew their certificates. The register is not in its table: it
+// openEnrolment opens the endpoint where stations get and renew their certificates and phones enrol. The register is not in its table: it
 // keeps the certificate of the ceremony.
-func (s *System) openEnrolment() error {
+func (s *System) openEnrolment(ctx context.Context) error {
+	phones, err := openAttestation(ctx, s.env.AttestationRoot, s.env.AttestationKey)
+	if err != nil {
+		return err
+	}
 	public, err := openProvisioner(s.dir.path("infrastructure", helpdesk+".pub"), s.env.ProvisionerKey, s.env.ProvisionerPassword)
 	if err != nil {
 		return err
@@ -29,6 +37,7 @@ func (s *System) openEnrolment() error {
 		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
 		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
 		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
+		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{phones}}},
 		NewID:        rand.Text, Now: time.Now, Log: s.log,
 	})
 	return err
@@ -48,4 +57,20 @@ func openProvisioner(public, private, password string) ([]byte, error) {
 	}
 	// The public key last: it says that the others are there.
 	return key, errors.Join(writeFile(password, append(secret, '\n'), 0o600), writeFile(private, encrypted, 0o600), writeFile(public, key, 0o644))
+}
+
+// openAttestation reads or makes the root of the sandbox's maker of phones, whose key lies beside it for whoever writes one.
+func openAttestation(ctx context.Context, root, key string) (*x509.Certificate, error) {
+	signer, err := openKey(ctx, key, hsm.P256)
+	if err != nil {
+		return nil, err
+	}
+	cert, _, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
+		serial, err := newSerial()
+		if err != nil {
+			return nil, err
+		}
+		return ceremony.NewAttestationRoot(signer, serial, time.Now())
+	})
+	return cert, err
 }

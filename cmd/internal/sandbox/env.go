@@ -42,7 +42,10 @@ type Env struct {
 	RegisterKey         string `env:"REGISTER_KEY"`
 	ProvisionerKey      string `env:"PROVISIONER_KEY"`      // of who admits stations; encrypted
 	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
+	AttestationRoot     string `env:"ATTESTATION_ROOT"`     // of the maker of the sandbox's phones
+	AttestationKey      string `env:"ATTESTATION_KEY"`
 	CardDir             string `env:"CARD_DIR"`
+	CardKeys            string `env:"CARD_KEYS"` // what keys cards have: rsa-2048 or p-384
 	SampleHolder        string `env:"SAMPLE_HOLDER"`
 	SampleSignCert      string `env:"SAMPLE_SIGN_CERT"`
 	SampleAuthCert      string `env:"SAMPLE_AUTH_CERT"`
@@ -61,7 +64,8 @@ func (s *System) newEnv() Env {
 		TrustSign: s.dir.certificate(s.keys.active[0].ID), TrustAuth: s.dir.certificate(s.keys.active[1].ID),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
-		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"), CardDir: s.dir.path("cards"),
+		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"),
+		AttestationRoot: infra("attestation.crt"), AttestationKey: infra("attestation.key"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
 		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
 	}

@@ -48,7 +48,7 @@ func openGenerations(ctx context.Context, db *store.Store, d dir) (all, active [
 	}
 	active = make([]ca.Issuer, len(jpki.CAs))
 	for _, g := range recorded {
-		key, err := hsm.Open(ctx, hsm.FileURI(d.path("authority", g.Issuer.String()+".key")))
+		key, err := d.openGeneration(ctx, g.Issuer)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -69,15 +69,23 @@ func openGenerations(ctx context.Context, db *store.Store, d dir) (all, active [
 }
 
 // Roll gives a CA of the sandbox in path a new key that issues from now on: its certificate carries the same name, an OCSP
-// responder is certified under it, and the earlier generations stay in the service of their certificates. A process that
-// runs the sandbox learns of it when it is started anew, and until then issues with the generation it has. A roll that was
-// cut short is completed by the next.
+// responder is certified under it, and the earlier generations stay in the service of their certificates. A sandbox that is
+// running publishes what belongs to the new generation before it is activated, and follows within a second or so. A roll that
+// was cut short is completed by the next. Steps:
+//  1. make the key, its certificate and the responder's, or open what an earlier roll made
+//  2. record the generation
+//  3. if the sandbox is running, wait until it serves the CA certificate and the CRL
+//  4. activate the generation
 func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jpki.IssuerID, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return jpki.IssuerID{}, err
 	}
-	d, profile := dir(abs), ca.Sandbox()
+	d := dir(abs)
+	profile, err := d.chooseProfile("")
+	if err != nil {
+		return jpki.IssuerID{}, err
+	}
 	db, err := store.Open(ctx, "sqlite:"+d.path("authority", "ca.db"))
 	if err != nil {
 		return jpki.IssuerID{}, fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
@@ -92,25 +100,34 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 	if i := slices.IndexFunc(active, func(i ca.Issuer) bool { return i.ID.CA == name }); generationOf(newest, name) > active[i].ID.Generation {
 		id = newest.ID // recorded and not activated: what an earlier roll left
 	}
-	issuer, err := makeGeneration(ctx, d, profile, id, alg)
+	// 1.
+	issuer, err := makeGeneration(ctx, d, profile.Profile, id, alg)
 	if err != nil {
 		return id, err
 	}
 	if _, isRSA := issuer.Signer.Public().(*rsa.PublicKey); isRSA != (alg == hsm.RSA2048) {
 		return id, fmt.Errorf("an earlier roll left a key for %s of another algorithm: finish with that one", id)
 	}
-	authority, err := ca.New(ca.Config{Store: db, Profile: profile, Issuers: active, StatusURL: "http://127.0.0.1", Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+	authority, err := ca.New(ca.Config{Store: db, Profile: profile.Profile, Issuers: active, StatusURL: "http://127.0.0.1", Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return id, err
 	}
+	if _, err := openDelegate(ctx, db, d, issuer); err != nil {
+		return id, err
+	}
+	// 2.
 	if id != newest.ID {
 		if err := authority.AddGeneration(ctx, system, issuer); err != nil {
 			return id, err
 		}
 	}
-	if _, err := openDelegate(ctx, db, d, issuer); err != nil {
-		return id, err
+	// 3.
+	if env, err := Load(abs); err == nil && d.inUse() {
+		if err := awaitPublished(ctx, env, id); err != nil {
+			return id, err
+		}
 	}
+	// 4.
 	return id, authority.Activate(ctx, system, issuer)
 }
 

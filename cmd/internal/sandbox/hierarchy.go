@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -37,14 +38,17 @@ var (
 
 // A hierarchy is every key and certificate above the subscribers'.
 type hierarchy struct {
-	issuers  []ca.Issuer // every generation, oldest first: their CRLs and OCSP answers go on
-	active   []ca.Issuer // those that issue, in the order of jpki.CAs
+	issuers  atomic.Pointer[[]ca.Issuer] // see all
+	active   []ca.Issuer                 // those that issued at the start, in the order of jpki.CAs
 	infra    *x509.Certificate
 	server   tls.Certificate
 	station  *ceremony.Signer // certifies stations
 	stations map[string]*x509.Certificate
 	audit    ed25519.PrivateKey
 }
+
+// all returns every generation, oldest first: their CRLs and OCSP answers go on. There may be more the next time.
+func (h *hierarchy) all() []ca.Issuer { return *h.issuers.Load() }
 
 // renewBefore is how much of an infrastructure certificate's life may be left before a start replaces it.
 const renewBefore = 20 * 24 * time.Hour
@@ -57,10 +61,12 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 			return nil, err
 		}
 	}
-	var err error
-	if h.issuers, h.active, err = openGenerations(ctx, s.db, s.dir); err != nil {
+	all, active, err := openGenerations(ctx, s.db, s.dir)
+	if err != nil {
 		return nil, err
 	}
+	h.active = active
+	h.issuers.Store(&all)
 	infraKey, err := openKey(ctx, s.dir.path("infrastructure", "ca.key"), hsm.P256)
 	if err != nil {
 		return nil, err
@@ -106,7 +112,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 // firstGeneration makes and records the first generation of a CA if there is none.
 func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
 	id := jpki.IssuerID{CA: name, Generation: 1}
-	issuer, err := makeGeneration(ctx, s.dir, s.profile, id, hsm.RSA2048)
+	issuer, err := makeGeneration(ctx, s.dir, s.profile.Profile, id, s.profile.authority)
 	if err != nil {
 		return err
 	}
@@ -124,9 +130,9 @@ func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
 }
 
 // delegates opens the responders' keys and has their certificates made or replaced by the authorities' keys.
-func (s *System) delegates(ctx context.Context) ([]ocsp.Delegate, error) {
+func (s *System) delegates(ctx context.Context, issuers []ca.Issuer) ([]ocsp.Delegate, error) {
 	var out []ocsp.Delegate
-	for _, i := range s.keys.issuers {
+	for _, i := range issuers {
 		d, err := openDelegate(ctx, s.db, s.dir, i)
 		if err != nil {
 			return nil, err
@@ -165,7 +171,9 @@ func openDelegate(ctx context.Context, db *store.Store, d dir, i ca.Issuer) (ocs
 func openKey(ctx context.Context, path string, alg hsm.Algorithm) (crypto.Signer, error) {
 	key, err := hsm.Open(ctx, hsm.FileURI(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		key, err = hsm.Create(ctx, hsm.FileURI(path), alg)
+		if key, err = hsm.Create(ctx, hsm.FileURI(path), alg); errors.Is(err, fs.ErrExist) { // another process was quicker
+			key, err = hsm.Open(ctx, hsm.FileURI(path))
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open key %s: %w", filepath.Base(path), err)

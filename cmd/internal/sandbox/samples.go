@@ -114,7 +114,7 @@ func (s *System) makeSamples(ctx context.Context) error {
 		if err := os.Remove(keys[k]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		key, err := hsm.Create(ctx, hsm.FileURI(keys[k]), hsm.RSA2048)
+		key, err := hsm.Create(ctx, hsm.FileURI(keys[k]), s.profile.samples)
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (s *System) makeSamples(ctx context.Context) error {
 func (s *System) samplesInForce(ctx context.Context) bool {
 	for path, k := range map[string]jpki.Kind{s.env.SampleSignCert: jpki.CardSign, s.env.SampleAuthCert: jpki.CardAuth} {
 		cert, err := ReadCertificate(path)
-		if err != nil || time.Now().After(cert.NotAfter) {
+		if err != nil || time.Now().After(cert.NotAfter) || !s.profile.madeFor(cert.PublicKey) {
 			return false
 		}
 		// Scripts verify the samples with the generation that issues.

@@ -18,14 +18,15 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/openjpki/jpki"
-	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
 )
@@ -37,6 +38,8 @@ type Options struct {
 	Once   bool      // end after the story
 	Lang   string    // of the story: en or ja
 	Out    io.Writer // where the story goes
+
+	Profile string // one of Profiles, remembered in Dir; empty: as before, or today's
 }
 
 // Ports, before the offset; all on loopback.
@@ -55,11 +58,12 @@ type System struct {
 	log     *slog.Logger
 	db      *store.Store
 	keys    *hierarchy
-	profile *ca.Profile
+	profile ruleSet
 	authority
 	status
 	relyingParty
-	env Env
+	env       Env
+	preparing sync.Mutex // held by who changes what stands ready for the generations
 }
 
 // Run starts the sandbox in opt.Dir and returns when ctx ends, or after the story with opt.Once. An error says what did not
@@ -69,7 +73,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &System{opt: opt, dir: dir(abs), profile: ca.Sandbox()}
+	s := &System{opt: opt, dir: dir(abs)}
 	if err := s.dir.make(); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -78,6 +82,9 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	defer unlock()
+	if s.profile, err = s.dir.chooseProfile(opt.Profile); err != nil {
+		return fmt.Errorf("choose profile: %w", err)
+	}
 	// One that was killed leaves its environment behind; nobody shall take it for this one's.
 	if err := os.Remove(s.dir.path("env")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove old environment: %w", err)
@@ -117,7 +124,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	defer func() { _ = s.reader.Close() }()
 	services[0].Handler, services[0].TLS = s.station, &tls.Config{Certificates: []tls.Certificate{s.keys.server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	services[1].Handler = s.statusHandler()
-	services[2].Handler = s.bank
+	services[2].Handler = http.HandlerFunc(s.serveBank)
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)
 	services[4].Handler, services[4].TLS = s.enrolment, services[0].TLS
 
@@ -131,7 +138,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		}
 		return err
 	})
-	defer func() { err = errors.Join(err, s.checkpoint(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.checkpoint(context.WithoutCancel(ctx)), s.index.Save()) }()
 	return boot.Run(ctx, s.log, services, loops...)
 }
 
@@ -204,6 +211,15 @@ func (d dir) lock() (unlock func(), err error) {
 		return nil, fmt.Errorf("another sandbox runs in %s", d)
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// inUse reports whether a sandbox runs in the directory.
+func (d dir) inUse() bool {
+	unlock, err := d.lock()
+	if err == nil {
+		unlock()
+	}
+	return err != nil
 }
 
 // system is the actor of what the sandbox does to itself.

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -10,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -19,6 +22,8 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/seed"
+	"github.com/openjpki/jpki/hsm/card"
 )
 
 // SeedOptions say what to add to a sandbox for load and scale tests.
@@ -33,8 +38,13 @@ type SeedOptions struct {
 // seedBatch is how many certificates one transaction adds.
 const seedBatch = 500
 
+// MaxStatusRows is how many statuses without certificates still go through the database. More are written into the status
+// index's snapshot, at a thousand times the speed, and are in no log: only this sandbox's responder knows of them.
+const MaxStatusRows = 100_000
+
 // Seed adds certificates of nobody to the sandbox in opt.Dir, whether it runs or not. Their keys are moduli that nobody
 // knows the factors of, for nothing can be signed with them; all else is real: profile, signatures, statuses, audit record.
+// For more than [MaxStatusRows] statuses the sandbox must not run; see package seed for what they are.
 func Seed(ctx context.Context, opt SeedOptions) error {
 	if opt.Count < 1 || opt.Revoked < 0 || opt.Revoked > 1 {
 		return errors.New("want at least one certificate and a share of revoked ones between 0 and 1")
@@ -53,17 +63,24 @@ func Seed(ctx context.Context, opt SeedOptions) error {
 	if err != nil {
 		return err
 	}
+	if opt.StatusOnly && opt.Count > MaxStatusRows {
+		return seedSnapshot(d, issuers, opt)
+	}
+	profile, err := d.chooseProfile("")
+	if err != nil {
+		return err
+	}
 	statusURL := "http://127.0.0.1:8080"
 	if env, err := Load(abs); err == nil {
 		statusURL = env.StatusURL()
 	}
-	minter, err := ca.NewMinter(ca.Sandbox(), issuers, statusURL, rand.Reader)
+	minter, err := ca.NewMinter(profile.Profile, issuers, statusURL, rand.Reader)
 	if err != nil {
 		return err
 	}
 	for done := 0; done < opt.Count; {
 		n := min(seedBatch, opt.Count-done)
-		certs, err := mint(ctx, minter, opt, done, n)
+		certs, err := mint(ctx, minter, profile, opt, done, n)
 		if err != nil {
 			return err
 		}
@@ -78,6 +95,28 @@ func Seed(ctx context.Context, opt SeedOptions) error {
 	return nil
 }
 
+// seedSnapshot writes a plan's statuses into the snapshot and the plan into the list beside it.
+func seedSnapshot(d dir, issuers []ca.Issuer, opt SeedOptions) error {
+	unlock, err := d.lock()
+	if err != nil {
+		return fmt.Errorf("so many statuses go into its snapshot, stop it first: %w", err)
+	}
+	defer unlock()
+	now := time.Now().UTC().Truncate(time.Second)
+	number := mathrand.Uint64() //nolint:gosec // only tells plans apart
+	plan := seed.Plan{Number: number, Count: opt.Count, Revoked: opt.Revoked, Since: now, NotAfter: now.AddDate(5, 0, 0)}
+	for _, i := range issuers {
+		plan.Issuers = append(plan.Issuers, i.ID)
+	}
+	return plan.Add(d.snapshot(), SeedPlans(string(d)), now, opt.Progress)
+}
+
+// snapshot is the status index's file.
+func (d dir) snapshot() string { return d.path("status.snapshot") }
+
+// SeedPlans is where a sandbox keeps the plans of the statuses that only its snapshot has: [seed.Read] reads them.
+func SeedPlans(path string) string { return dir(path).path("status.seeds") }
+
 // seedHolder and seedToken are whom and what the seeded certificates belong to.
 const (
 	seedHolder = "seed-holder"
@@ -85,7 +124,7 @@ const (
 )
 
 // mint makes n certificates on all processors.
-func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) ([]store.Certificate, error) {
+func mint(ctx context.Context, minter *ca.Minter, profile ruleSet, opt SeedOptions, from, n int) ([]store.Certificate, error) {
 	out := make([]store.Certificate, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -100,13 +139,13 @@ func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) 
 				NotBefore: now, NotAfter: now.AddDate(5, 0, 0), IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: now},
 			}
 			// Revoked ones are spread evenly, the same for every run.
-			if int(float64(from+i+1)*opt.Revoked) > int(float64(from+i)*opt.Revoked) {
+			if seed.IsRevoked(from+i, opt.Revoked) {
 				c.Status = jpki.Status{State: jpki.Revoked, Reason: jpki.AffiliationChanged, Cause: jpki.Moved, Since: now}
 			}
 			var spki []byte
 			var err error
 			if !opt.StatusOnly {
-				if spki, err = nobodysKey(); err != nil {
+				if spki, err = nobodysKey(profile.cards); err != nil {
 					return err
 				}
 			}
@@ -119,8 +158,15 @@ func mint(ctx context.Context, minter *ca.Minter, opt SeedOptions, from, n int) 
 
 var seedAttributes = jpki.Attributes{Name: "試験　多数", NameSubstitutes: "00000", Sex: jpki.SexUnknown, BirthDate: "400000000", Address: "砂箱県青葉市", AddressSubstitutes: "000000"}
 
-// nobodysKey returns an RSA public key, DER, whose modulus is a random number.
-func nobodysKey() ([]byte, error) {
+// nobodysKey returns a public key, DER: an RSA modulus that is a random number, or a point whose private key is forgotten.
+func nobodysKey(of card.KeyType) ([]byte, error) {
+	if of == card.P384 {
+		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return x509.MarshalPKIXPublicKey(&key.PublicKey)
+	}
 	b := make([]byte, 256)
 	if _, err := rand.Read(b); err != nil {
 		return nil, err

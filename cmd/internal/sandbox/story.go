@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -149,7 +148,7 @@ func (t *story) register(ctx context.Context) error {
 }
 
 func (t *story) newCard() (*card.Card, error) {
-	return card.New(card.Config{Dir: t.s.env.CardDir, ID: "C" + rand.Text()[:12], SignPIN: SignPIN, AuthPIN: AuthPIN, Rand: rand.Reader})
+	return card.New(card.Config{Dir: t.s.env.CardDir, ID: "C" + rand.Text()[:12], SignPIN: SignPIN, AuthPIN: AuthPIN, Keys: t.s.profile.cards, Rand: rand.Reader})
 }
 
 func (t *story) personalise(ctx context.Context) (c *card.Card, sign, auth []byte, err error) {
@@ -188,12 +187,11 @@ func (t *story) good(ctx context.Context) error {
 const application = "口座開設申込書\n砂箱銀行 御中\n私は普通預金口座の開設を申し込みます。\n"
 
 func (t *story) sendSignature(ctx context.Context, c *card.Card, certificate []byte) (Verdict, error) {
-	digest := sha256.Sum256([]byte(application))
-	signature, err := c.Sign(jpki.CardSign, SignPIN, digest[:], crypto.SHA256)
+	digest, hash, signature, err := SignWith(c, jpki.CardSign, SignPIN, []byte(application))
 	if err != nil {
 		return Verdict{}, err
 	}
-	return t.bank.VerifySignature(ctx, certificate, digest[:], signature)
+	return t.bank.VerifySignature(ctx, certificate, digest, hash, signature)
 }
 
 func (t *story) signature(ctx context.Context) error {
@@ -217,8 +215,7 @@ func (t *story) tryLogin(ctx context.Context, c *card.Card, certificate []byte) 
 	if err != nil {
 		return Verdict{}, err
 	}
-	digest := sha256.Sum256(ch.Message)
-	signature, err := c.Sign(jpki.CardAuth, AuthPIN, digest[:], crypto.SHA256)
+	_, _, signature, err := SignWith(c, jpki.CardAuth, AuthPIN, ch.Message)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -48,7 +49,8 @@ type status struct {
 
 // relyingParty is a bank's zone: trust anchors and addresses.
 type relyingParty struct {
-	bank *verifierapi.API
+	banks      atomic.Pointer[[]*verifierapi.API] // the last has all trust anchors; the others only their tallies
+	challenges *verifier.Challenges
 }
 
 // bankName is the relying party that has a token.
@@ -64,7 +66,7 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 	if err != nil {
 		return nil, fmt.Errorf("open the status zone: %w", err)
 	}
-	if err := s.openBank(); err != nil {
+	if err := s.openBank(s.keys.all()); err != nil {
 		return nil, fmt.Errorf("open the verifier: %w", err)
 	}
 	return append(loops, more...), nil
@@ -73,7 +75,8 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
 	var err error
 	s.ca, err = ca.New(ca.Config{
-		Store: s.db, Profile: s.profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
+		Store: s.db, Profile: s.profile.Profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
+		OpenKey: s.dir.openGeneration,
 	})
 	if err != nil {
 		return nil, err
@@ -96,18 +99,13 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
 		return nil, err
 	}
-	if err := s.openEnrolment(); err != nil {
+	if err := s.openEnrolment(ctx); err != nil {
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
 	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
-	for _, i := range s.keys.issuers {
-		issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
-		for _, m := range s.profile.Municipalities {
-			scope, _ := s.profile.CRLScope(s.env.StatusURL(), i.ID, m.Code)
-			issuer.Partitions = append(issuer.Partitions, scope)
-		}
-		cfg.Issuers = append(cfg.Issuers, issuer)
+	for _, i := range s.keys.all() {
+		cfg.Issuers = append(cfg.Issuers, s.listed(i))
 	}
 	if s.publisher, err = crl.NewPublisher(cfg); err != nil {
 		return nil, err
@@ -126,6 +124,16 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	}, nil
 }
 
+// listed is a generation as the CRL publisher knows it.
+func (s *System) listed(i ca.Issuer) crl.Issuer {
+	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
+	for _, m := range s.profile.Municipalities {
+		scope, _ := s.profile.CRLScope(s.env.StatusURL(), i.ID, m.Code)
+		issuer.Partitions = append(issuer.Partitions, scope)
+	}
+	return issuer
+}
+
 // markDirty follows the status log and tells the publisher which CRLs no longer say the truth. What changed while no
 // process ran is found by publishing everything once.
 func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty chan<- crl.ID) error {
@@ -140,7 +148,7 @@ func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty c
 	var after int64
 	for first := true; ; first = false {
 		if first {
-			for _, i := range s.keys.issuers {
+			for _, i := range s.keys.all() {
 				for _, m := range s.profile.Municipalities {
 					if err := send(crl.ID{Issuer: i.ID, Partition: m.Code}); err != nil {
 						return err
@@ -241,10 +249,14 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if s.reader, err = store.OpenStatusReader("sqlite:" + s.dir.path("authority", "ca.db")); err != nil {
 		return nil, err
 	}
-	if s.index, err = ocspstatus.New(ocspstatus.Config{Log: s.reader, Now: time.Now, Wake: s.db.Changes()}); err != nil {
+	s.index, err = ocspstatus.New(ocspstatus.Config{Log: s.reader, Now: time.Now, Wake: s.db.Changes(), Snapshot: s.dir.snapshot(), AcceptTrial: true})
+	if err != nil {
 		return nil, err
 	}
-	delegates, err := s.delegates(ctx)
+	if err := s.index.SnapshotErr(); err != nil {
+		s.log.ErrorContext(ctx, "status snapshot left aside, the whole status log is read", slog.Any("error", err))
+	}
+	delegates, err := s.delegates(ctx, s.keys.all())
 	if err != nil {
 		return nil, err
 	}
@@ -257,12 +269,11 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	return []func(context.Context) error{
 		s.index.Run,
 		boot.Every(s.log, "renew responder certificates", 24*time.Hour, func(ctx context.Context) error {
-			delegates, err := s.delegates(ctx)
-			if err != nil {
-				return err
-			}
-			return s.responder.SetDelegates(delegates)
+			s.preparing.Lock()
+			defer s.preparing.Unlock()
+			return s.setDelegates(ctx, s.keys.all())
 		}),
+		boot.Every(s.log, "follow generations", time.Second, s.follow),
 	}, nil
 }
 
@@ -288,7 +299,7 @@ func (s *System) serveCA(w http.ResponseWriter, r *http.Request) {
 		jpki.WriteProblem(w, r, jpki.Errorf(jpki.MethodNotAllowed, ""))
 		return
 	}
-	for _, i := range s.keys.issuers {
+	for _, i := range s.keys.all() {
 		if r.URL.Path == "/ca/"+i.ID.String()+".cer" {
 			w.Header().Set("Content-Type", "application/pkix-cert")
 			_, _ = w.Write(i.Certificate.Raw)
@@ -298,34 +309,56 @@ func (s *System) serveCA(w http.ResponseWriter, r *http.Request) {
 	jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
 }
 
-func (s *System) openBank() error {
+func (s *System) openBank(issuers []ca.Issuer) error {
 	token, err := openToken(s.dir.path("verifier", "token"))
 	if err != nil {
 		return err
 	}
 	s.env.VerifierToken = token
-	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: s.env.OCSPURL, Now: time.Now, Rand: rand.Reader})
+	if s.challenges == nil {
+		if s.challenges, err = verifier.NewChallenges(verifier.ChallengesConfig{Now: time.Now, Rand: rand.Reader}); err != nil {
+			return err
+		}
+	}
+	bank, err := s.newBank(issuers)
 	if err != nil {
 		return err
 	}
-	challenges, err := verifier.NewChallenges(verifier.ChallengesConfig{Now: time.Now, Rand: rand.Reader})
-	if err != nil {
-		return err
-	}
-	v, err := verifier.New(verifier.Config{Anchors: s.anchors(), Policies: policies(s.anchors()), Revocation: checker, Challenges: challenges, Now: time.Now, Rand: rand.Reader})
-	if err != nil {
-		return err
-	}
-	s.bank, err = verifierapi.New(verifierapi.Config{Verifier: v, Challenges: challenges, Tokens: map[string][sha256.Size]byte{bankName: sha256.Sum256([]byte(token))}, Now: time.Now, Log: s.log})
-	return err
+	s.banks.Store(&[]*verifierapi.API{bank})
+	return nil
 }
 
-func (s *System) anchors() []*x509.Certificate {
-	var out []*x509.Certificate
-	for _, i := range s.keys.issuers {
-		out = append(out, i.Certificate)
+func (s *System) newBank(issuers []ca.Issuer) (*verifierapi.API, error) {
+	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: s.env.OCSPURL, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, err
 	}
-	return out
+	var anchors []*x509.Certificate
+	for _, i := range issuers {
+		anchors = append(anchors, i.Certificate)
+	}
+	v, err := verifier.New(verifier.Config{Anchors: anchors, Policies: policies(anchors), Revocation: checker, Challenges: s.challenges, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, err
+	}
+	return verifierapi.New(verifierapi.Config{Verifier: v, Challenges: s.challenges, Tokens: map[string][sha256.Size]byte{bankName: sha256.Sum256([]byte(s.env.VerifierToken))}, Now: time.Now, Log: s.log})
+}
+
+// serveBank has the bank with all trust anchors answer.
+func (s *System) serveBank(w http.ResponseWriter, r *http.Request) {
+	banks := *s.banks.Load()
+	banks[len(banks)-1].ServeHTTP(w, r)
+}
+
+// bankOutcomes counts what all banks answered.
+func (s *System) bankOutcomes() map[string]uint64 {
+	sum := map[string]uint64{}
+	for _, b := range *s.banks.Load() {
+		for outcome, n := range b.Outcomes() {
+			sum[outcome] += n
+		}
+	}
+	return sum
 }
 
 // policies are the sandbox's, each bound to all generations of the authority for its purpose.
@@ -362,7 +395,7 @@ func (s *System) ready() error {
 	if age := time.Since(s.index.Watermark()); age > 5*time.Second {
 		return errors.New("the status index does not follow the status log")
 	}
-	for _, i := range s.keys.issuers {
+	for _, i := range s.keys.all() {
 		for _, k := range []crl.ID{{Issuer: i.ID}, {Issuer: i.ID, Partition: s.profile.Municipalities[0].Code}} {
 			if _, err := os.Stat(s.dir.path("public", "crl", k.Path())); err != nil {
 				return fmt.Errorf("CRL %s is not published", k)
@@ -380,7 +413,7 @@ func (s *System) metrics() []boot.Metric {
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
-		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bank.Outcomes),
+		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bankOutcomes),
 		boot.Gauge("jpki_status_watermark_age_seconds", "How old the status index's view is.", func() float64 { return time.Since(s.index.Watermark()).Seconds() }),
 		boot.Gauge("jpki_status_certificates", "Certificates in the status index.", func() float64 { return float64(s.index.Len()) }),
 	}

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/openjpki/jpki"
+)
+
+// A succession keeps connections away from a server that has been succeeded. PostgreSQL begins a new timeline whenever a
+// standby takes its primary's place; a primary that was thought dead and comes back is on an older one. It takes
+// connections and calls itself writable, but what it knows is out of date and what it is told is lost. The connection string
+// names several servers, and whichever is on the newest timeline, ever seen or to be seen on any of them now, is the one.
+type succession struct {
+	newest atomic.Uint64
+	others []*pgconn.Config // one for each server of the connection string; nil when there is but one
+}
+
+// follow makes a configuration's connections follow the succession.
+func (s *succession) follow(c *pgconn.Config) {
+	var known []string
+	var alone []*pgconn.Config
+	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...) {
+		address := fmt.Sprint(f.Host, " ", f.Port)
+		if slices.Contains(known, address) {
+			continue // the same server without TLS
+		}
+		one := c.Copy()
+		one.Host, one.Port, one.TLSConfig, one.Fallbacks, one.ValidateConnect = f.Host, f.Port, f.TLSConfig, nil, nil
+		known, alone = append(known, address), append(alone, one)
+	}
+	if len(alone) > 1 {
+		s.others = alone
+	}
+	wanted := c.ValidateConnect
+	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if wanted != nil {
+			if err := wanted(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return s.admit(ctx, conn)
+	}
+}
+
+// admit refuses a server that is behind another.
+func (s *succession) admit(ctx context.Context, conn *pgconn.PgConn) error {
+	here, ok := timeline(ctx, conn)
+	if !ok {
+		return nil
+	}
+	s.see(here)
+	var asking sync.WaitGroup
+	for _, o := range s.others {
+		asking.Go(func() {
+			other, err := pgconn.ConnectConfig(ctx, o)
+			if err != nil {
+				return // one that does not answer has nothing to say
+			}
+			defer func() { _ = other.Close(ctx) }()
+			if t, ok := timeline(ctx, other); ok {
+				s.see(t)
+			}
+		})
+	}
+	asking.Wait()
+	if newest := s.newest.Load(); here < newest {
+		return jpki.Errorf(jpki.Unavailable, "this database server is on timeline %d and was succeeded by one on %d", here, newest)
+	}
+	return nil
+}
+
+// see remembers the newest timeline.
+func (s *succession) see(t uint64) {
+	for newest := s.newest.Load(); t > newest && !s.newest.CompareAndSwap(newest, t); newest = s.newest.Load() {
+	}
+}
+
+// timeline asks a server for the timeline that it writes on; a standby writes on none, and engines that only speak
+// PostgreSQL's protocol know none.
+func timeline(ctx context.Context, conn *pgconn.PgConn) (uint64, bool) {
+	got, err := conn.Exec(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END`).ReadAll()
+	if err != nil || len(got) != 1 || len(got[0].Rows) != 1 {
+		return 0, false
+	}
+	t, err := strconv.ParseUint(string(got[0].Rows[0][0]), 16, 32)
+	return t, err == nil
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A result is what a client saw, and what it cost the server.
+type result struct {
+	Requests, Failed int
+	Rate             float64 // requests per second
+	P50, P99         float64 // microseconds
+	perCPU           float64
+}
+
+// wire returns all requests as they go over the connection.
+func wire(method string) ([][]byte, error) {
+	rs, err := requests()
+	if err != nil {
+		return nil, err
+	}
+	for i, der := range rs {
+		if method == "GET" {
+			rs[i] = fmt.Appendf(nil, "GET %s/%s HTTP/1.1\r\nHost: ocsp.example\r\n\r\n", prefix, url.PathEscape(base64.StdEncoding.EncodeToString(der)))
+		} else {
+			rs[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: ocsp.example\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n%s", prefix, len(der), der)
+		}
+	}
+	return rs, nil
+}
+
+// wrk makes load with wrk, which is told the requests by a script.
+func wrk(ctx context.Context, address, method, connections string, length time.Duration, dir string) (result, error) {
+	script := filepath.Join(dir, method+".lua")
+	if _, err := os.Stat(script); err != nil {
+		rs, err := wire(method)
+		if err != nil {
+			return result{}, err
+		}
+		var b bytes.Buffer
+		b.WriteString("r={}\n")
+		for _, q := range rs {
+			b.WriteString(`r[#r+1]="`)
+			for _, c := range q {
+				fmt.Fprintf(&b, `\%03d`, c)
+			}
+			b.WriteString("\"\n")
+		}
+		b.WriteString(`
+i=0
+request=function() i=i+1; if i>#r then i=1 end; return r[i] end
+done=function(s,l) io.write("result ",s.requests," ",s.duration," ",l:percentile(50)," ",l:percentile(99)," ",s.errors.connect+s.errors.read+s.errors.write+s.errors.status+s.errors.timeout,"\n") end
+`)
+		if err := os.WriteFile(script, b.Bytes(), 0o600); err != nil {
+			return result{}, err
+		}
+	}
+	seconds := strconv.Itoa(max(1, int(length.Seconds())))
+	out, err := pinned(ctx, 1, "wrk", "-t1", "-c"+connections, "-d"+seconds, "-s", script, "http://"+address+prefix).CombinedOutput()
+	if err != nil {
+		return result{}, fmt.Errorf("wrk: %w: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		var r result
+		var micros float64
+		if n, _ := fmt.Sscanf(line, "result %d %f %f %f %d", &r.Requests, &micros, &r.P50, &r.P99, &r.Failed); n == 5 {
+			r.Rate = float64(r.Requests) / micros * 1e6
+			return r, nil
+		}
+	}
+	return result{}, fmt.Errorf("wrk said something else: %s", out)
+}
+
+// driver makes load with a process of this program.
+func driver(ctx context.Context, address, method, connections string, length time.Duration) (r result, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	cmd := pinned(ctx, 1, self, "-drive", address, "-methods", method, "-connections", connections, "-length", length.String())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(out, &r)
+}
+
+func driveAndPrint(address, method string, connections int, length time.Duration) error {
+	rs, err := wire(method)
+	if err != nil {
+		return err
+	}
+	r, err := drive(address, rs, connections, length)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// drive keeps one request under way on each connection.
+func drive(address string, rs [][]byte, connections int, length time.Duration) (result, error) {
+	var mu sync.Mutex
+	var took []time.Duration
+	var total result
+	var first error
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		wg.Go(func() {
+			mine, failed, err := one(address, rs, i, start.Add(length))
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, mine...)
+			total.Failed += failed
+			if first == nil {
+				first = err
+			}
+		})
+	}
+	wg.Wait()
+	if first != nil {
+		return total, first
+	}
+	if len(took) == 0 {
+		return total, errors.New("nothing was answered")
+	}
+	slices.Sort(took)
+	total.Requests = len(took)
+	total.Rate = float64(len(took)) / time.Since(start).Seconds()
+	total.P50 = float64(took[len(took)/2].Microseconds())
+	total.P99 = float64(took[len(took)*99/100].Microseconds())
+	return total, nil
+}
+
+// one drives one connection. Answers are all as long as the first.
+func one(address string, rs [][]byte, from int, until time.Time) (took []time.Duration, failed int, err error) {
+	c, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer c.Close()
+	in := bufio.NewReaderSize(c, 4<<10)
+	for i := from * 37; ; i++ {
+		begin := time.Now()
+		if begin.After(until) {
+			return took, failed, nil
+		}
+		if _, err := c.Write(rs[i%len(rs)]); err != nil {
+			return took, failed, err
+		}
+		ok, err := readAnswer(in)
+		if err != nil {
+			return took, failed, err
+		}
+		if !ok {
+			failed++
+		}
+		took = append(took, time.Since(begin))
+	}
+}
+
+func readAnswer(in *bufio.Reader) (ok bool, err error) {
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return false, err
+	}
+	ok = bytes.HasPrefix(line, []byte("HTTP/1.1 200 "))
+	length := 0
+	for {
+		if line, err = in.ReadSlice('\n'); err != nil {
+			return ok, err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if name, value, _ := bytes.Cut(line, []byte(":")); bytes.EqualFold(name, []byte("Content-Length")) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return false, err
+			}
+		}
+	}
+	_, err = in.Discard(length)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return ok, err
+}
