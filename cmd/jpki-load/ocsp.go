@@ -138,7 +138,7 @@ func requestsCommand() *cobra.Command {
 		Use: "requests", Short: "Write request sets for other load generators",
 		Long: `Writes requests.bin (each request with two octets of length in front, big-endian), requests.b64 (a base64 a line, to be
 escaped where a GET needs it), serials.txt (32 hexadecimal digits a line) and targets.csv, which "jpki-load ocsp -targets" reads.`,
-		Example: `  jpki-load requests -out perf/ocsp -n 10000 -hash sha1`,
+		Example: `  jpki-load requests -o perf/ocsp -n 10000 -hash sha1`,
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -146,7 +146,7 @@ escaped where a GET needs it), serials.txt (32 hexadecimal digits a line) and ta
 				return err
 			}
 			if out == "" {
-				return usageError{errors.New("-out is required")}
+				return usageError{errors.New("-o is required")}
 			}
 			address, targets, err := from.load(c)
 			if err != nil {
@@ -164,6 +164,6 @@ escaped where a GET needs it), serials.txt (32 hexadecimal digits a line) and ta
 	}
 	hashes = mixFlags(c, &mix)
 	from.declare(c)
-	c.Flags().StringVarP(&out, "out", "o", "", "the folder")
+	c.Flags().StringVar(&out, "o", "", "the folder")
 	return c
 }

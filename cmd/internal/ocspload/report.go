@@ -56,7 +56,7 @@ type plot struct {
 
 const (
 	plotWidth, plotHeight               = 560, 260
-	marginLeft, marginRight, marginHead = 62, 14, 16
+	marginLeft, marginRight, marginHead = 62, 28, 16
 	marginFoot                          = 40
 )
 
