@@ -76,6 +76,9 @@ Without -url and -issuer it asks the sandbox that runs in -dir.`,
 			if opt.Conns < 1 || opt.Duration <= 0 || opt.Warmup < 0 || opt.Rate < 0 {
 				return usageError{errors.New("-conns and -duration have to be positive, -rate and -warmup not negative")}
 			}
+			if opt.Samples == 0 {
+				opt.Samples = -1
+			}
 			if threads > 0 {
 				runtime.GOMAXPROCS(threads)
 			}
@@ -112,7 +115,7 @@ Without -url and -issuer it asks the sandbox that runs in -dir.`,
 	c.Flags().DurationVar(&opt.Warmup, "warmup", time.Second, "at the beginning, not counted")
 	c.Flags().DurationVar(&opt.Duration, "duration", 10*time.Second, "counted")
 	c.Flags().DurationVar(&opt.Timeout, "timeout", 5*time.Second, "of one request")
-	c.Flags().IntVar(&opt.Samples, "samples", 100, "answers a second that are verified in full; -1: none")
+	c.Flags().IntVar(&opt.Samples, "samples", 100, "answers a second that are verified in full; 0: none")
 	c.Flags().DurationVar(&opt.MaxAge, "max-age", 0, "an answer that is older is wrong; 0: as long as it says itself")
 	c.Flags().BoolVar(&opt.Nonces, "require-nonce", false, "a nonce that does not come back is a wrong answer")
 	c.Flags().IntVar(&threads, "threads", 0, "processors this client uses at once; 0: all")
