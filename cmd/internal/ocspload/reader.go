@@ -226,7 +226,8 @@ func parseHead(b []byte) (head, error) {
 	h := head{length: -1}
 	line, rest, _ := bytes.Cut(b, []byte("\r\n"))
 	// HTTP/1.1 200 OK
-	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
+	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' ||
+		bytes.IndexByte(line, '\n') >= 0 {
 		return h, errNotHTTP
 	}
 	for _, c := range line[9:12] {
@@ -238,7 +239,8 @@ func parseHead(b []byte) (head, error) {
 	if h.code < 100 || h.code == 101 {
 		return h, errNotHTTP
 	}
-	h.close = line[7] == '0'
+	old := line[7] == '0'
+	h.close = old
 	for len(rest) > 0 {
 		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
 		i := bytes.IndexByte(line, ':')
@@ -249,7 +251,10 @@ func parseHead(b []byte) (head, error) {
 			return h, err
 		}
 	}
-	if h.chunked {
+	switch {
+	case h.chunked && old: // HTTP/1.0 has no chunks (RFC 9112 §6.1)
+		return h, errNotHTTP
+	case h.chunked:
 		h.length = -1
 	}
 	return h, nil
