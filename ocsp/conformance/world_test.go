@@ -136,7 +136,6 @@ func run(t testing.TB, cfg conformance.Config) (failed, inapplicable map[string]
 	return failed, inapplicable
 }
 
-
 // ask has a sound responder answer a request.
 func ask(w *world, t testing.TB, der []byte) []byte {
 	rec := httptest.NewRecorder()

@@ -359,7 +359,12 @@ func TestReadTargets(t *testing.T) {
 		{"serial,state\n\n# comment\n0x4a00 , Revoked\r\n", one, "4A00 revoked"},
 		{"a00\n", one, "0A00 any"},
 		{"004a00,suspended,b\n", two, "4A00 suspended"},
-		{"4A00,good\n", two, ""}, {"4A00,good,c\n", two, ""}, {"4A00,bad\n", one, ""}, {"xyz,good\n", one, ""}, {"0,good\n", one, ""}, {"", one, ""},
+		{"4A00,good\n", two, ""},
+		{"4A00,good,c\n", two, ""},
+		{"4A00,bad\n", one, ""},
+		{"xyz,good\n", one, ""},
+		{"0,good\n", one, ""},
+		{"", one, ""},
 		{strings.Repeat("11", 21) + ",good\n", one, ""},
 	} {
 		got, err := ocspload.ReadTargets(strings.NewReader(c.text), c.issuers)
