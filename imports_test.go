@@ -27,6 +27,7 @@ const packages = `
 	ocsp/status:       ocsp
 	ocsp/front:        ocsp
 	ocsp/cache:        -
+	ocsp/conformance:  -
 	crl:               -
 	verifier:          ocsp crl
 	verifier/api:      verifier

@@ -229,6 +229,7 @@ Exit code 0 means good; 3 anything else.`,
 			return nil
 		},
 	}
+	c.AddCommand(ocspConformance())
 	c.Flags().StringVar(&url, "url", "", "another responder than the sandbox's")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
 	return c

@@ -1,0 +1,2 @@
+# asks about no certificate.
+30{ 30{3000} }

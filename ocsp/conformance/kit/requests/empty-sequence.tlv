@@ -1,0 +1,2 @@
+# a SEQUENCE with nothing in it.
+3000

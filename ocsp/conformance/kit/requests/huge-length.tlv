@@ -1,0 +1,2 @@
+# a length of 2⁶⁴ octets and more.
+308affffffffffffffffffff 3000

@@ -1,0 +1,2 @@
+# five hundred certificates.
+30{ 30{ 30{ 500* 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial} } } } } }

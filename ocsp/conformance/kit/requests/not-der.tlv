@@ -1,0 +1,2 @@
+# no ASN.1 at all: "what is the status?".
+7768617420697320746865207374617475733f

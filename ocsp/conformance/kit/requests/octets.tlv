@@ -1,0 +1,2 @@
+# a thousand random octets.
+$random.1000

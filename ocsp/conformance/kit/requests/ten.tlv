@@ -1,0 +1,2 @@
+# ten certificates, nine of them the same.
+30{ 30{ 30{ 9* 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial} } } 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial2} } } } } }

@@ -1,0 +1,2 @@
+# a whole request with octets behind it.
+30{ 30{ 30{ 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial} } } } } } 0500

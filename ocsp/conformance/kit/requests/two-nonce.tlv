@@ -1,0 +1,2 @@
+# two certificates and a nonce.
+30{ 30{ 30{ 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial} } } 30{ 30{ 30{ 06{$oid} 0500 } 04{$name} 04{$key} 02{$serial2} } } } a2{ 30{ 30{ 06{2b0601050507300102} 04{ 04{$nonce.32} } } } } } }
