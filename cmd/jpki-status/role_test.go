@@ -27,7 +27,7 @@ func (w *world) role(name string) {
 		t.Fatal(err)
 	}
 	for _, s := range documentedRole(t) {
-		s = strings.ReplaceAll(strings.ReplaceAll(s, "jpki_status", name), "DATABASE jpki ", "DATABASE "+strings.TrimPrefix(u.Path, "/")+" ")
+		s = strings.ReplaceAll(strings.ReplaceAll(s, "jpki_status", name), "DATABASE ca ", "DATABASE "+strings.TrimPrefix(u.Path, "/")+" ")
 		storetest.Exec(t, w.database, s)
 	}
 	owner := w.database
@@ -48,7 +48,7 @@ func documentedRole(t *testing.T) (out []string) {
 	if !ok || !closed {
 		t.Fatal("docs/database.md has no SQL")
 	}
-	for _, s := range strings.SplitSeq(block, ";") {
+	for s := range strings.SplitSeq(block, ";") {
 		if strings.TrimSpace(s) != "" {
 			out = append(out, s)
 		}
