@@ -125,10 +125,12 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Reasons for which a relay begins anew: somebody else has the lease, another epoch is the present one, the copy ends
-// elsewhere, the log is not what it was.
+// ErrLease is why a relay that is well does not work: another does, and this one stands by.
+var ErrLease = errors.New("another relay has the lease")
+
+// Other reasons for which a relay begins anew: another epoch is the present one, the copy ends elsewhere, the log is not
+// what it was.
 var (
-	errLease     = errors.New("another relay has the lease")
 	errEpoch     = errors.New("the copy in Redis has been replaced")
 	errPosition  = errors.New("the copy in Redis ends elsewhere")
 	errRewritten = errors.New("the log is no longer what was copied")
@@ -146,7 +148,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if errors.Is(err, errRewritten) {
 			r.started = false
 		}
-		if !errors.Is(err, errLease) {
+		if !errors.Is(err, ErrLease) {
 			relearn(ctx, r.client)
 		}
 		pause(ctx, min(r.cfg.Lease/10, r.cfg.Interval))
@@ -499,7 +501,7 @@ func (r *Relay) run(ctx context.Context, s *redis.Script, keys []string, args ..
 	case "OK":
 		return nil
 	case "lease":
-		return errLease
+		return ErrLease
 	case "epoch":
 		return errEpoch
 	case "position":

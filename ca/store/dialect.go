@@ -136,7 +136,7 @@ func connect(name string, create bool) (d *dialect, write, read *sql.DB, err err
 		read.SetMaxIdleConns(8)
 		return sqliteDialect, write, read, nil
 	}
-	if strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") {
+	if isPostgres(name) {
 		cfg, err := pgx.ParseConfig(name)
 		if err != nil {
 			return nil, nil, nil, err
@@ -148,4 +148,8 @@ func connect(name string, create bool) (d *dialect, write, read *sql.DB, err err
 		return postgres, db, db, nil
 	}
 	return nil, nil, nil, fmt.Errorf("database name must begin with sqlite: or postgres://")
+}
+
+func isPostgres(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
 }

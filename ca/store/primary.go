@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -51,7 +53,10 @@ func (s *succession) follow(c *pgconn.Config) {
 
 // admit refuses a server that is behind another.
 func (s *succession) admit(ctx context.Context, conn *pgconn.PgConn) error {
-	here, ok := timeline(ctx, conn)
+	here, standby, ok := timeline(ctx, conn)
+	if standby {
+		return jpki.Errorf(jpki.Unavailable, "this database server is a standby: what it knows may be old")
+	}
 	if !ok {
 		return nil
 	}
@@ -64,7 +69,7 @@ func (s *succession) admit(ctx context.Context, conn *pgconn.PgConn) error {
 				return // one that does not answer has nothing to say
 			}
 			defer func() { _ = other.Close(ctx) }()
-			if t, ok := timeline(ctx, other); ok {
+			if t, _, ok := timeline(ctx, other); ok {
 				s.see(t)
 			}
 		})
@@ -84,11 +89,41 @@ func (s *succession) see(t uint64) {
 
 // timeline asks a server for the timeline that it writes on; a standby writes on none, and engines that only speak
 // PostgreSQL's protocol know none.
-func timeline(ctx context.Context, conn *pgconn.PgConn) (uint64, bool) {
+func timeline(ctx context.Context, conn *pgconn.PgConn) (t uint64, standby, ok bool) {
 	got, err := conn.Exec(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END`).ReadAll()
 	if err != nil || len(got) != 1 || len(got[0].Rows) != 1 {
-		return 0, false
+		return 0, false, false
 	}
-	t, err := strconv.ParseUint(string(got[0].Rows[0][0]), 16, 32)
-	return t, err == nil
+	text := string(got[0].Rows[0][0])
+	t, err = strconv.ParseUint(text, 16, 32)
+	return t, text == "", err == nil
+}
+
+// CheckPrimary says why a database name may lead to another server than the primary, or returns nil. What is read from a
+// copy that lags would be believed: a URL that names several servers has to say which of them is meant.
+func CheckPrimary(name string) error {
+	if !isPostgres(name) {
+		return nil
+	}
+	cfg, err := pgconn.ParseConfig(name)
+	if err != nil {
+		return fmt.Errorf("read database URL: %w", err)
+	}
+	u, err := url.Parse(name)
+	if err != nil {
+		return errors.New("read database URL: it is none") // the error would repeat it, with the password
+	}
+	servers := map[string]bool{fmt.Sprint(cfg.Host, " ", cfg.Port): true}
+	for _, f := range cfg.Fallbacks {
+		servers[fmt.Sprint(f.Host, " ", f.Port)] = true
+	}
+	switch attrs := u.Query().Get("target_session_attrs"); {
+	case attrs == "read-write" || attrs == "primary":
+		return nil
+	case attrs != "" && attrs != "any":
+		return fmt.Errorf("the database URL says target_session_attrs=%s: only read-write and primary reach the primary", attrs)
+	case len(servers) > 1:
+		return errors.New("the database URL names several servers without target_session_attrs=read-write: one that lags behind would be believed")
+	}
+	return nil
 }

@@ -32,26 +32,34 @@ func (r *StatusReader) Close() error { return r.db.Close() }
 // StatusChanges returns up to limit entries of the status log behind position after, in order and without gaps. It
 // reflects everything committed before the call began.
 func (r *StatusReader) StatusChanges(ctx context.Context, after int64, limit int) ([]jpki.StatusChange, error) {
-	return queryAll(ctx, r.db, scanChange,
+	return readAll(ctx, r, scanChange,
 		`SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after FROM status_log WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
 // Listed returns every certificate of an issuer that is suspended or revoked, in serial order: those of one partition,
 // or all when partition is empty.
 func (r *StatusReader) Listed(ctx context.Context, issuer jpki.IssuerID, partition string) ([]jpki.StatusChange, error) {
-	return queryAll(ctx, r.db, scanChange,
+	return readAll(ctx, r, scanChange,
 		`SELECT 0, issuer, serial, state, reason, cause, since, version, partition, not_after FROM certificate_status
 		  WHERE issuer = $1 AND state <> 'good' AND (partition = $2 OR $2 = '') ORDER BY serial`, issuer.String(), partition)
 }
 
 // Partitions returns the CRL partitions in which an issuer has certificates.
 func (r *StatusReader) Partitions(ctx context.Context, issuer jpki.IssuerID) ([]string, error) {
-	return queryAll(ctx, r.db, scanString, `SELECT DISTINCT partition FROM certificate_status WHERE issuer = $1 ORDER BY partition`, issuer.String())
+	return readAll(ctx, r, scanString, `SELECT DISTINCT partition FROM certificate_status WHERE issuer = $1 ORDER BY partition`, issuer.String())
 }
 
 // StatusOf returns one certificate's status; [jpki.UnknownCertificate] when the number was never given out.
 func (r *StatusReader) StatusOf(ctx context.Context, id jpki.CertID) (jpki.StatusChange, error) {
-	return statusOf(ctx, r.db, id, "")
+	c, err := statusOf(ctx, r.db, id, "")
+	return c, r.d.classify(ctx, err)
+}
+
+// readAll is queryAll outside a transaction: a connection that broke meanwhile is [jpki.Unavailable] here, and the next
+// call has another one.
+func readAll[T any](ctx context.Context, r *StatusReader, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	out, err := queryAll(ctx, r.db, scan, query, args...)
+	return out, r.d.classify(ctx, err)
 }
 
 func statusOf(ctx context.Context, q querier, id jpki.CertID, lock string) (jpki.StatusChange, error) {

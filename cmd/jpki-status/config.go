@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,8 +17,12 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/relay"
+	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/hsm"
 	"github.com/openjpki/jpki/ocsp"
+	"github.com/openjpki/jpki/ocsp/cache"
+	"github.com/openjpki/jpki/ocsp/front"
 )
 
 // A config is what the file says; example.yaml explains each field.
@@ -86,8 +92,10 @@ func readConfig(path string) (*config, error) {
 		err = errors.New("redis.secret_file is required: without it anybody who can write to Redis could slow us down")
 	case c.AcceptTrial && c.Snapshot == "":
 		err = errors.New("accept_trial is for a snapshot, and there is none")
-	case strings.HasPrefix(c.Database, "postgres") && strings.Contains(c.Database, ",") && !strings.Contains(c.Database, "target_session_attrs=read-write"):
-		err = errors.New("database names several servers without target_session_attrs=read-write: one that lags behind would be believed")
+	case c.Bound < 0:
+		err = errors.New("bound is negative")
+	default:
+		err = store.CheckPrimary(c.Database)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -95,24 +103,80 @@ func readConfig(path string) (*config, error) {
 	return c, nil
 }
 
-// checkFiles opens what the configuration names, apart from servers.
+// checkFiles makes everything that serving needs, of what the configuration names and apart from connections, and throws
+// it away.
 func (c *config) checkFiles(ctx context.Context) error {
 	delegates, err := c.delegates(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := c.proxies(); err != nil {
+	if c.Database != "" {
+		reader, err := store.OpenStatusReader(c.Database)
+		if err != nil {
+			return err
+		}
+		_ = reader.Close()
+	}
+	server, secret, relayKey, err := c.secrets()
+	if err != nil {
 		return err
 	}
 	if c.Redis != nil {
-		for _, f := range []string{c.Redis.PasswordFile, c.Redis.SecretFile, c.Redis.RelayKeyFile} {
-			if _, err := c.secret(f); err != nil {
-				return err
-			}
+		shelf, err := cache.NewRedis(cache.RedisConfig{Server: server})
+		if err != nil {
+			return err
+		}
+		_ = shelf.Close()
+	}
+	if relayKey != nil {
+		if _, err := relay.NewFollower(relay.FollowerConfig{Server: relay.Server(server), Key: relayKey, Rand: rand.Reader}); err != nil {
+			return err
 		}
 	}
-	_, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: noStatuses{}, Now: time.Now, Prefix: c.Prefix, Validity: c.Validity, MaxAge: c.MaxAge})
+	responder, err := ocsp.New(c.answers(delegates, noStatuses{}, secret))
+	if err != nil {
+		return err
+	}
+	_, err = c.front(responder, slog.New(slog.DiscardHandler))
 	return err
+}
+
+// answers is what a responder needs, without shelves.
+func (c *config) answers(delegates []ocsp.Delegate, statuses ocsp.Statuses, secret []byte) ocsp.Config {
+	return ocsp.Config{
+		Delegates: delegates, Statuses: statuses, Now: time.Now, Prefix: c.Prefix, Validity: c.Validity, MaxAge: c.MaxAge,
+		Late: c.Bound, Secret: secret, Handover: 10 * time.Minute,
+	}
+}
+
+// front makes the listener's server.
+func (c *config) front(responder *ocsp.Responder, log *slog.Logger) (*front.Server, error) {
+	proxies, err := c.proxies()
+	if err != nil {
+		return nil, err
+	}
+	return front.New(front.Config{
+		Exchanger: responder, Now: time.Now, Log: log, Prefix: c.Prefix, Connections: c.Connections, PerAddress: c.PerAddress, Proxies: proxies,
+	})
+}
+
+// secrets reads what Redis needs; nothing without Redis, and no relay key where the log is not followed through it.
+func (c *config) secrets() (server cache.Server, secret, relayKey []byte, err error) {
+	if c.Redis == nil {
+		return server, nil, nil, nil
+	}
+	password, err := c.secret(c.Redis.PasswordFile)
+	if err != nil {
+		return server, nil, nil, err
+	}
+	if secret, err = c.secret(c.Redis.SecretFile); err != nil {
+		return server, nil, nil, err
+	}
+	if relayKey, err = c.secret(c.Redis.RelayKeyFile); err != nil {
+		return server, nil, nil, err
+	}
+	server = cache.Server{Addrs: c.Redis.Addresses, Master: c.Redis.Master, Cluster: c.Redis.Cluster, Username: c.Redis.Username, Password: string(password)}
+	return server, secret, relayKey, nil
 }
 
 func (c *config) path(p string) string {

@@ -8,12 +8,15 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/openjpki/jpki/ocsp/cache"
 )
 
 //go:embed example.yaml
@@ -48,7 +51,13 @@ Answers OCSP requests from the status log of a JPKI authority.
 	path := flags.String("config", "", "the configuration, YAML")
 	check := flags.Bool("check", false, "check the configuration and the files it names, and end")
 	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return exitUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(os.Stderr, "jpki-status: unexpected argument %q (see -help)\n", flags.Arg(0))
 		return exitUsage
 	}
 	if *show {
@@ -68,6 +77,7 @@ Answers OCSP requests from the status log of a JPKI authority.
 		return 0
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	cache.LogTo(log)
 	if err := serve(ctx, cfg, log); err != nil {
 		fmt.Fprintln(os.Stderr, "jpki-status:", err)
 		return exitFailure

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -33,20 +34,9 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		metrics = append(metrics, boot.Outcomes(name, help, outcomes))
 	}
 	// 1.
-	var server cache.Server
-	var secret, relayKey []byte
-	if c.Redis != nil {
-		password, err := c.secret(c.Redis.PasswordFile)
-		if err != nil {
-			return err
-		}
-		if secret, err = c.secret(c.Redis.SecretFile); err != nil {
-			return err
-		}
-		if relayKey, err = c.secret(c.Redis.RelayKeyFile); err != nil {
-			return err
-		}
-		server = cache.Server{Addrs: c.Redis.Addresses, Master: c.Redis.Master, Cluster: c.Redis.Cluster, Username: c.Redis.Username, Password: string(password)}
+	server, secret, relayKey, err := c.secrets()
+	if err != nil {
+		return err
 	}
 	indexed := status.Config{Now: time.Now, Bound: c.Bound, Snapshot: c.path(c.Snapshot), AcceptTrial: c.AcceptTrial, Log: noLog{}}
 	var tiers []relay.Tier
@@ -86,14 +76,12 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		log.WarnContext(ctx, "the snapshot of statuses is not used; the whole log is read", slog.Any("error", err))
 	}
 	// 3.
+	written := c.written() // before they are read: what is replaced meanwhile is read again
 	delegates, err := c.delegates(ctx)
 	if err != nil {
 		return err
 	}
-	answers := ocsp.Config{
-		Delegates: delegates, Statuses: index, Now: time.Now, Prefix: c.Prefix, Validity: c.Validity, MaxAge: c.MaxAge,
-		Late: c.Bound, Secret: secret, Handover: 10 * time.Minute,
-	}
+	answers := c.answers(delegates, index, secret)
 	if c.Memory > 0 {
 		memory, err := cache.NewMemory(cache.MemoryConfig{Bytes: c.Memory << 20})
 		if err != nil {
@@ -117,13 +105,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	proxies, err := c.proxies()
-	if err != nil {
-		return err
-	}
-	listener, err := front.New(front.Config{
-		Exchanger: responder, Now: time.Now, Log: log, Prefix: c.Prefix, Connections: c.Connections, PerAddress: c.PerAddress, Proxies: proxies,
-	})
+	listener, err := c.front(responder, log)
 	if err != nil {
 		return err
 	}
@@ -137,23 +119,23 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	// 5.
-	loops = append(loops, serveFront(listener, public), boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder)))
+	loops = append(loops, serveFront(listener, public), boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder, written, log)))
 	count("jpki_ocsp_responses_total", "OCSP responses, by outcome.", responder.Outcomes)
 	count("jpki_ocsp_sources_total", "Where OCSP answers came from.", responder.Sources)
 	count("jpki_ocsp_listener_total", "What came to the listener, by outcome.", listener.Outcomes)
 	metrics = append(metrics,
-		boot.Gauge("jpki_status_view_age_seconds", "How far the view of statuses lags behind the log.", func() float64 { return time.Since(index.Watermark()).Seconds() }),
+		boot.Gauge("jpki_status_view_age_seconds", "How old the view of statuses is: nothing committed earlier is missing from it.", func() float64 { return time.Since(index.Watermark()).Seconds() }),
 		boot.Gauge("jpki_status_certificates", "Certificates in the view of statuses.", func() float64 { return float64(index.Len()) }),
 		boot.Gauge("jpki_ocsp_connections", "Open connections.", func() float64 { return float64(listener.Open()) }),
+		boot.Gauge("jpki_status_snapshot_failed", "1 if the snapshot could not be read or written the last time.", func() float64 {
+			if index.SnapshotErr() != nil {
+				return 1
+			}
+			return 0
+		}),
 	)
-	ready := func() error {
-		if age := time.Since(index.Watermark()); age > time.Minute {
-			return errors.Join(fmt.Errorf("the view of statuses is %s old", age.Round(time.Second)), index.Err())
-		}
-		return nil
-	}
 	log.InfoContext(ctx, "serving", slog.String("ocsp", public.Addr().String()), slog.String("admin", admin.Addr().String()), slog.Int("certificates", index.Len()))
-	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: boot.Admin(ready, metrics...)}}, loops...)
+	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: boot.Admin(func() error { return ready(index) }, metrics...)}}, loops...)
 	return errors.Join(err, index.Save())
 }
 
@@ -176,9 +158,29 @@ func serveFront(s *front.Server, l net.Listener) func(context.Context) error {
 	}
 }
 
-// replace takes up delegates whose files were replaced. Ones that do not fit together leave the old ones in office.
-func (c *config) replace(r *ocsp.Responder) func(context.Context) error {
-	last := c.written()
+// patience is how old the view may become before nothing more should be sent here. It is longer than the bound within
+// which answers are given: what is short is not worth turning clients away from one server, and the cause is often one
+// that all servers share.
+const patience = 5 * time.Second
+
+// ready says why this server cannot answer now, or what else is the matter with it.
+func ready(index *status.Index) error {
+	at := index.Watermark()
+	switch age := time.Since(at); {
+	case at.IsZero():
+		return errors.Join(errors.New("the status log has not been read yet"), index.Err())
+	case age > patience:
+		return errors.Join(fmt.Errorf("the view of statuses is %s old", age.Round(time.Second)), index.Err())
+	}
+	if err := index.SnapshotErr(); err != nil {
+		return boot.Note("the snapshot of statuses is not up to date: " + err.Error())
+	}
+	return nil
+}
+
+// replace takes up delegates whose files were replaced since they were written as last says. Ones that do not fit together
+// leave the old ones in office: a certificate may be there before its key is.
+func (c *config) replace(r *ocsp.Responder, last string, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		now := c.written()
 		if now == last {
@@ -192,19 +194,26 @@ func (c *config) replace(r *ocsp.Responder) func(context.Context) error {
 			return err
 		}
 		last = now
+		log.InfoContext(ctx, "replaced delegates are taken up")
 		return nil
 	}
 }
 
-// written says when the delegates' certificates were written, as a text to compare. The key's file comes first where both
-// are replaced, so that it need not be looked at.
+// written says when the delegates' files were written, as a text to compare.
 func (c *config) written() (out string) {
 	for _, d := range c.Delegates {
-		info, err := os.Stat(c.path(d.Certificate))
-		if err != nil {
-			continue
+		files := []string{d.IssuerCertificate, d.Certificate}
+		if p, ok := strings.CutPrefix(d.Key, "file:"); ok {
+			files = append(files, p)
 		}
-		out += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
+		for _, f := range files {
+			info, err := os.Stat(c.path(f))
+			if err != nil {
+				out += err.Error() + "\n"
+				continue
+			}
+			out += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
+		}
 	}
 	return out
 }

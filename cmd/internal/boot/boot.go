@@ -104,7 +104,12 @@ func Every(log *slog.Logger, name string, interval time.Duration, f func(context
 // A Metric is what Outcomes and Gauge make and Admin shows.
 type Metric = prometheus.Collector
 
-// Admin returns the handler of the administrative address. ready says why the process cannot serve now, or nil.
+// A Note is an error of ready that does not keep the process from serving: somebody should look, but no client notices.
+type Note string
+
+func (n Note) Error() string { return string(n) }
+
+// Admin returns the handler of the administrative address. ready says why the process cannot serve now, or nil, or a [Note].
 func Admin(ready func() error, metrics ...Metric) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -112,7 +117,12 @@ func Admin(ready func() error, metrics ...Metric) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		err := ready()
+		if note, ok := errors.AsType[Note](err); ok {
+			_, _ = fmt.Fprintf(w, "ready, but %s\n", note)
+			return
+		}
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
