@@ -93,6 +93,7 @@ type sight struct {
 type refusal struct {
 	responder int
 	at        int64
+	issued    int64 // when what was asked about was
 	why       string
 }
 
@@ -266,7 +267,7 @@ func (k *checker) ask(ctx context.Context, t *tally, n int, r *responder, s *sub
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil {
-		t.refusals = append(t.refusals, refusal{n, received, err.Error()})
+		t.refusals = append(t.refusals, refusal{n, received, s.issued, err.Error()})
 		return "", received
 	}
 	t.answers++
@@ -279,7 +280,10 @@ func (k *checker) ask(ctx context.Context, t *tally, n int, r *responder, s *sub
 	}
 	if (stale || wrong) && len(t.examples) < 5 {
 		since := "never issued"
-		if s.issued != 0 {
+		switch {
+		case said == sayUnknown:
+			since = fmt.Sprintf("%.3f s after it was issued", float64(sent-s.issued)/1e9)
+		case s.issued != 0:
 			since = fmt.Sprintf("%.3f s after the last commit", float64(sent-max(s.issued, s.suspended, s.revoked))/1e9)
 		}
 		t.examples = append(t.examples, fmt.Sprintf("%s said %s, asked %s", r.name, said, since))

@@ -68,7 +68,7 @@ func command(ctx context.Context, args []string) int {
 		r.only = append(r.only, name)
 	}
 	rows, err := r.play(ctx)
-	report(os.Stdout, rows, r.seed)
+	report(os.Stdout, rows, r.seed, loadAverages())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "faultsocsp:", err)
 	}
@@ -76,6 +76,16 @@ func command(ctx context.Context, args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// loadAverages says how many processes wanted to run lately, ours among them.
+func loadAverages() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 3 {
+		return "unknown"
+	}
+	return strings.Join(fields[:3], ", ")
 }
 
 func names() (out []string) {

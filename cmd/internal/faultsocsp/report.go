@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -77,7 +78,7 @@ func (r row) target() time.Duration {
 }
 
 // report prints the table and, below, what broke.
-func report(w io.Writer, rows []row, seed uint64) {
+func report(w io.Writer, rows []row, seed uint64, load string) {
 	if len(rows) == 0 {
 		return
 	}
@@ -107,7 +108,8 @@ true, as good for a number that was never issued. visible: from the return of th
 asked every %v. recovery: from the fault's end to the last refusal or change that took more than %v to be seen. target: for
 p99, and no promise. Clocks that are wrong and signing keys that are away or hang cannot be had from outside without changing the
 program: ocsp/status TestStoppedProcess and ocsp TestLate, TestClockSetBack, TestKeyHangs and TestKeyFails have them. Seed %d.
-`, bound, watchClosely, slow, seed)
+%d processors; load averages at the end %s. Where they are above the processors, times say more about other work than about us.
+`, bound, watchClosely, slow, seed, runtime.GOMAXPROCS(0), load)
 	for _, r := range rows {
 		if r.sc.remark != "" || r.note != "" {
 			_, _ = fmt.Fprintf(w, "%s: %s\n", r.sc.name, strings.Trim(r.sc.remark+"; "+r.note, "; "))
