@@ -104,7 +104,7 @@ func readable(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(parent) })
-	if err := os.Chmod(parent, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(parent, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(parent, "run")
@@ -218,7 +218,7 @@ func TestProxyCutsAndMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newProxy(echo)
+	p, err := newProxy(t.Context(), echo)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func command(ctx context.Context, args []string) int {
 	only := flags.String("only", "", "play these scenarios only, in the order of the table: "+strings.Join(names(), ","))
 	flags.Float64Var(&r.seconds, "seconds", 10, "how long a scenario lasts besides its fault")
 	flags.Float64Var(&r.rate, "rate", 12, "changes a second")
-	flags.Uint64Var(&r.seed, "seed", rand.Uint64(), "what is asked when; the faults come at the same times anyway")
+	flags.Uint64Var(&r.seed, "seed", rand.Uint64(), "what is asked when; the faults come at the same times anyway") //nolint:gosec // no secret
 	flags.StringVar(&r.status, "status", "bin/jpki-status", "the responder's program")
 	flags.StringVar(&r.keep, "keep", "", "leave logs and configurations in this new directory")
 	if flags.Parse(args) != nil {

@@ -36,7 +36,7 @@ type nursery struct {
 
 // start starts a program; set, if any, changes the command before.
 func (n *nursery) start(name string, set func(*exec.Cmd), program string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(program, args...), log: filepath.Join(n.dir, name+".log"), done: make(chan struct{})} //nolint:noctx // ended by kill
+	p := &process{name: name, cmd: exec.Command(program, args...), log: filepath.Join(n.dir, name+".log"), done: make(chan struct{})} //nolint:noctx,gosec // programs of ours, ended by kill
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -84,14 +84,14 @@ func (p *process) tail() string {
 
 // await waits until f is content, the process has ended or patience is over.
 func (p *process) await(ctx context.Context, what string, f func() error) error {
-	return errors.Join(until(ctx, what, func() error {
+	return until(ctx, what, func() error {
 		select {
 		case <-p.done:
 			return final{fmt.Errorf("%s has ended: %s", p.name, p.tail())}
 		default:
 			return f()
 		}
-	}))
+	})
 }
 
 // final is an error after which waiting is in vain.
@@ -128,10 +128,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // freePort draws a port below those that the kernel hands out; a Redis Cluster also listens 10000 higher.
-func freePort() (int, error) {
+func freePort(ctx context.Context) (int, error) {
 	for range 100 {
 		port := 12000 + rand.IntN(10000) //nolint:gosec // no secret
-		l, err := net.Listen("tcp", at(port))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at(port))
 		if err != nil {
 			continue
 		}
@@ -144,14 +144,12 @@ func freePort() (int, error) {
 func at(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
 // dialable reports why nobody listens at an address.
-func dialable(address string) func() error {
-	return func() error {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err
+func dialable(ctx context.Context, address string) error {
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+	if err == nil {
+		_ = c.Close()
 	}
+	return err
 }
 
 // A cluster is a PostgreSQL server, as PostgreSQL calls it.
@@ -166,7 +164,7 @@ type cluster struct {
 }
 
 // newCluster gets ready to start a server of the newest PostgreSQL, which refuses to be run by root.
-func (n *nursery) newCluster(name string) (*cluster, error) {
+func (n *nursery) newCluster(ctx context.Context, name string) (*cluster, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
 		return nil, errors.New("no PostgreSQL server under /usr/lib/postgresql (deploy/test/install.sh installs one)")
@@ -196,13 +194,13 @@ func (n *nursery) newCluster(name string) (*cluster, error) {
 		}
 	}
 	var err error
-	c.port, err = freePort()
+	c.port, err = freePort(ctx)
 	return c, err
 }
 
 // prepare runs one of PostgreSQL's programs that ends by itself.
 func (c *cluster) prepare(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, program), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, program), args...) //nolint:gosec // one of PostgreSQL's
 	c.as(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, out)
@@ -257,7 +255,7 @@ func (n *nursery) newRedis(ctx context.Context, name string, args ...string) (*r
 		return nil, err
 	}
 	var err error
-	if r.port, err = freePort(); err != nil {
+	if r.port, err = freePort(ctx); err != nil {
 		return nil, err
 	}
 	return r, r.start(ctx)
@@ -280,7 +278,7 @@ func (r *redisServer) start(ctx context.Context) (err error) {
 
 // do gives it a command by redis-cli and returns what that prints.
 func (r *redisServer) do(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", strconv.Itoa(r.port)}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", strconv.Itoa(r.port)}, args...)...).CombinedOutput() //nolint:gosec // to a server of our own
 	if err != nil {
 		err = fmt.Errorf("redis-cli %s: %w: %s", args[0], err, out)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -16,34 +17,34 @@ type proxy struct {
 	conns map[net.Conn]bool
 }
 
-func newProxy(to string) (*proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newProxy(ctx context.Context, to string) (*proxy, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	p := &proxy{l: l, to: to, clear: make(chan struct{}), conns: map[net.Conn]bool{}}
 	close(p.clear)
-	go p.serve()
+	go p.serve(ctx)
 	return p, nil
 }
 
 func (p *proxy) address() string { return p.l.Addr().String() }
 
-func (p *proxy) serve() {
+func (p *proxy) serve(ctx context.Context) {
 	for {
 		c, err := p.l.Accept()
 		if err != nil {
 			return
 		}
 		p.keep(c)
-		go p.connect(c)
+		go p.connect(ctx, c)
 	}
 }
 
-func (p *proxy) connect(c net.Conn) {
+func (p *proxy) connect(ctx context.Context, c net.Conn) {
 	defer p.drop(c)
 	<-p.whole()
-	far, err := net.Dial("tcp", p.to)
+	far, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.to)
 	if err != nil {
 		return
 	}

@@ -113,8 +113,8 @@ var scenarios = []scenario{
 			p.atEnd(func() error { r.process.kill(); return nil })
 			return nil
 		},
-		begin:  func(s *stage, _ *play) error { return s.sql(s.standby, "postgres", "SELECT pg_wal_replay_pause()") },
-		heal:   func(s *stage, _ *play) error { return s.sql(s.standby, "postgres", "SELECT pg_wal_replay_resume()") },
+		begin:  func(s *stage, _ *play) error { return s.sql(s.standby, "SELECT pg_wal_replay_pause()") },
+		heal:   func(s *stage, _ *play) error { return s.sql(s.standby, "SELECT pg_wal_replay_resume()") },
 		excuse: func(_ *tally, r refusal) bool { return r.responder == 3 },
 		remark: "responder 4 can know nothing for sure: it may refuse and must not lie",
 	},

@@ -43,7 +43,7 @@ type stage struct {
 func (s *stage) build(seed uint64) (err error) {
 	ctx := s.ctx
 	// 1.
-	if s.primary, err = s.newCluster("postgres-1"); err != nil {
+	if s.primary, err = s.newCluster(ctx, "postgres-1"); err != nil {
 		return err
 	}
 	if err := s.primary.prepare(ctx, "initdb", "-D", s.primary.dir+"/data", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"); err != nil {
@@ -52,7 +52,7 @@ func (s *stage) build(seed uint64) (err error) {
 	if err := s.primary.start(ctx); err != nil {
 		return err
 	}
-	if err := s.sql(s.primary, "postgres", "CREATE DATABASE jpki"); err != nil {
+	if err := s.sql(s.primary, "CREATE DATABASE jpki"); err != nil {
 		return err
 	}
 	if err := s.addStandby("postgres-2"); err != nil {
@@ -83,7 +83,7 @@ func (s *stage) build(seed uint64) (err error) {
 	if s.redis, err = s.newRedis(ctx, "redis"); err != nil {
 		return err
 	}
-	if s.network, err = newProxy(at(s.redis.port)); err != nil {
+	if s.network, err = newProxy(ctx, at(s.redis.port)); err != nil {
 		return err
 	}
 	// 4.
@@ -111,7 +111,7 @@ func (s *stage) database() string { return databaseURL("jpki", s.primary, s.stan
 
 // addStandby makes and starts a server that follows the primary, and makes that wait for it with every commit.
 func (s *stage) addStandby(name string) (err error) {
-	if s.standby, err = s.newCluster(name); err != nil {
+	if s.standby, err = s.newCluster(s.ctx, name); err != nil {
 		return err
 	}
 	if err := s.standby.prepare(s.ctx, "pg_basebackup", "-D", s.standby.dir+"/data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", databaseURL("postgres", s.primary)); err != nil {
@@ -121,18 +121,18 @@ func (s *stage) addStandby(name string) (err error) {
 		return err
 	}
 	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"} {
-		if err := s.sql(s.primary, "postgres", statement); err != nil {
+		if err := s.sql(s.primary, statement); err != nil {
 			return err
 		}
 	}
 	return until(s.ctx, "the standby follows", func() error {
-		return s.sql(s.primary, "postgres", `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync') THEN RAISE EXCEPTION 'not yet'; END IF; END $$`)
+		return s.sql(s.primary, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync') THEN RAISE EXCEPTION 'not yet'; END IF; END $$`)
 	})
 }
 
 // sql runs a statement by psql.
-func (s *stage) sql(c *cluster, database, statement string) error {
-	return c.prepare(s.ctx, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", databaseURL(database, c), "-c", statement)
+func (s *stage) sql(c *cluster, statement string) error {
+	return c.prepare(s.ctx, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", databaseURL("postgres", c), "-c", statement)
 }
 
 // startAuthority starts a process of this same program that issues and revokes.
@@ -173,11 +173,11 @@ func (s *stage) startAuthority(redis []string, cluster, relay bool) (*process, e
 
 // startResponder starts a jpki-status. Without redis it follows the database alone.
 func (s *stage) startResponder(name, database string, redis []string, cluster bool) (*responder, error) {
-	port, err := freePort()
+	port, err := freePort(s.ctx)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freePort()
+	admin, err := freePort(s.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (s *stage) startResponder(name, database string, redis []string, cluster bo
 		return nil, err
 	}
 	return r, r.process.await(s.ctx, name+" answers", func() error {
-		if err := dialable(at(port))(); err != nil {
+		if err := dialable(s.ctx, at(port)); err != nil {
 			return err
 		}
 		if len(redis) == 0 { // it may have no view, and shall say so
