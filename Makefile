@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-front golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-front faults-ocsp golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -61,6 +61,11 @@ bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in o
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
+
+faults-ocsp: ## break Redis, PostgreSQL, relay and network around three responders and see that none lies (ARGS='-only failover')
+	@deploy/test/install.sh
+	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/faultsocsp
+	@bin/faultsocsp $(ARGS)
 
 golden: ## write the golden files anew; read the diff before committing it
 	@dirs=$$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -r -n1 dirname | sort -u || true); \

@@ -164,10 +164,12 @@ func (v *value) status() jpki.Status {
 }
 
 // fresh reports whether a view complete up to the given time may still be used. Both clocks have to agree: the monotonic
-// one is not fooled by a correction of the time, the other goes on while the machine sleeps.
+// one is not fooled by a correction of the time, the other goes on while the machine sleeps. A view of the future says that
+// a clock was set back, not how old it is.
 func (x *Index) fresh(watermark time.Time) bool {
 	now := x.cfg.Now()
-	return !watermark.IsZero() && now.Sub(watermark) <= x.cfg.Bound && now.Round(0).Sub(watermark.Round(0)) <= x.cfg.Bound
+	monotonic, wall := now.Sub(watermark), now.Round(0).Sub(watermark.Round(0))
+	return !watermark.IsZero() && min(monotonic, wall) >= 0 && max(monotonic, wall) <= x.cfg.Bound
 }
 
 // Run reads the log every Interval and whenever woken, until ctx ends; it returns ctx's error. A read that fails is tried

@@ -315,6 +315,7 @@ func later(t *testing.T, at time.Time, wall, monotonic time.Duration) time.Time 
 func TestStoppedProcess(t *testing.T) {
 	for name, wall := range map[string][2]time.Duration{
 		"stopped": {time.Minute, time.Minute}, "machine slept": {time.Minute, 0}, "time set back": {0, time.Minute}, "time set far back": {-time.Hour, time.Minute},
+		"slept, then time set back": {-10 * time.Minute, 0}, "restored": {-10 * time.Minute, -10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := new(log)
