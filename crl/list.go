@@ -16,7 +16,7 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// A List is a CRL in memory for look-ups, in some 34 octets an entry. It is safe for concurrent use.
+// A List is a CRL in memory for look-ups, in 31 octets an entry if its serials have 16, as ours. It is safe for concurrent use.
 type List struct {
 	head   Head
 	layers []layer // the newest first: deltas, and last a complete list; or one delta
@@ -24,12 +24,13 @@ type List struct {
 
 // Load reads and verifies a list as [Read] does and keeps its entries. A list that names a serial twice is refused.
 func Load(r io.Reader, issuer *x509.Certificate) (*List, error) {
-	l := layer{seed: maphash.MakeSeed()}
-	head, err := readVerified(r, issuer, l.add)
+	var h heap
+	head, err := readVerified(r, issuer, false, h.add)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.index(head.Entries); err != nil {
+	l, err := h.layer(head.Entries)
+	if err != nil {
 		return nil, fmt.Errorf("read CRL: %w", err)
 	}
 	return &List{*head, []layer{l}}, nil
@@ -55,8 +56,9 @@ func (l *List) Head() Head { return l.head }
 
 // Find returns the entry of a serial. In a delta CRL it may be one with the reason [jpki.RemoveFromCRL].
 func (l *List) Find(serial jpki.Serial) (Entry, bool) {
-	var octets [20]byte
-	want := serial.Append(octets[:0])
+	var octets [21]byte
+	want := serial.Append(octets[:1])
+	want[0] = byte(len(want) - 1)
 	for i := range l.layers {
 		if at, reason, ok := l.layers[i].find(want); ok {
 			if reason == jpki.RemoveFromCRL && !l.head.Delta() {
@@ -68,7 +70,7 @@ func (l *List) Find(serial jpki.Serial) (Entry, bool) {
 	return Entry{}, false
 }
 
-// All walks the entries, those of the newest layer first, each serial once.
+// All walks the entries in no order, each serial once.
 func (l *List) All() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for i := range l.layers {
@@ -77,6 +79,7 @@ func (l *List) All() iter.Seq[Entry] {
 				if hidden || e.reason == jpki.RemoveFromCRL && !l.head.Delta() {
 					continue
 				}
+				e.serial = e.serial[1:]
 				entry, err := e.entry()
 				if err != nil {
 					continue // cannot be: only serials were kept
@@ -127,101 +130,88 @@ func Combine(complete, delta *List) (*List, error) {
 	return &List{head, slices.Concat(delta.layers, complete.layers)}, nil
 }
 
-// A layer is the entries of one list. Each is a record, one after the other in pages: length of the serial, serial, reason, five
-// octets of time. slots is a hash table of their places: the upper half of a slot is a part of the serial's hash, the
-// lower half the place plus one. There is no pointer to an entry, so the garbage collector has nothing to do.
+// A layer is the entries of one list, in a hash table of octets, three quarters full, that a look-up reads in one place:
+// length of the serial (0 where there is no entry), serial and room for the longest, reason, five octets of time. There is no
+// pointer in it, so the garbage collector has nothing to do.
 type layer struct {
-	seed  maphash.Seed
-	pages [][]byte
-	slots []uint64
+	seed   maphash.Seed
+	table  []byte
+	stride int // octets of a place in the table
 }
 
-const (
-	pageBits = 20
-	pageSize = 1 << pageBits
-	// timeBias makes every time of a list positive: they begin in 1950.
-	timeBias = 1 << 30
-)
+// timeBias makes every time of a list positive: they begin in 1950.
+const timeBias = 1 << 30
 
-func (l *layer) add(e *rawEntry) error {
-	size := 1 + len(e.serial) + 1 + 5
-	last := len(l.pages) - 1
-	if last < 0 || len(l.pages[last])+size > pageSize {
-		if len(l.pages) == 1<<(32-pageBits)-1 {
-			return errors.New("more entries than admitted")
-		}
+// A heap is the entries of a list of unknown length on their way into a layer: as in its table, but one behind the other.
+type heap struct {
+	pages   [][]byte
+	longest int // octets of a serial
+}
+
+const pageSize = 1 << 20
+
+func (h *heap) add(e *rawEntry) error {
+	last := len(h.pages) - 1
+	if last < 0 || len(h.pages[last])+1+len(e.serial)+6 > pageSize {
 		capacity := 0
 		if last >= 0 {
 			capacity = pageSize // one is full: this is no small list
 		}
-		l.pages = append(l.pages, make([]byte, 0, capacity))
+		h.pages = append(h.pages, make([]byte, 0, capacity))
 		last++
 	}
-	p := append(l.pages[last], byte(len(e.serial)))
+	h.longest = max(h.longest, len(e.serial))
+	p := append(h.pages[last], byte(len(e.serial)))
 	p = append(p, e.serial...)
 	t := uint64(e.at + timeBias)
-	l.pages[last] = append(p, byte(e.reason), byte(t>>32), byte(t>>24), byte(t>>16), byte(t>>8), byte(t))
+	h.pages[last] = append(p, byte(e.reason), byte(t>>32), byte(t>>24), byte(t>>16), byte(t>>8), byte(t))
 	return nil
 }
 
-// index makes the hash table, three quarters full.
-func (l *layer) index(entries int) error {
-	if n := len(l.pages); n > 0 {
-		l.pages[n-1] = bytes.Clone(l.pages[n-1]) // without what it could have grown to
-	}
-	l.slots = make([]uint64, entries+entries/3+1)
-	for page := range l.pages {
-		for at := 0; at < len(l.pages[page]); {
-			serial := l.serial(uint32(page)<<pageBits | uint32(at))
-			hash := maphash.Bytes(l.seed, serial)
-			i := l.slot(hash)
-			for ; l.slots[i] != 0; i = l.next(i) {
-				if l.slots[i]>>32 == hash&(1<<32-1) && bytes.Equal(l.serial(uint32(l.slots[i])-1), serial) {
-					return fmt.Errorf("entry %X is there twice", serial)
-				}
+// layer makes the hash table of a heap, which it uses up.
+func (h *heap) layer(entries int) (layer, error) {
+	l := layer{seed: maphash.MakeSeed(), stride: 1 + h.longest + 6}
+	l.table = make([]byte, (entries+entries/3+1)*l.stride)
+	for i, page := range h.pages {
+		h.pages[i] = nil
+		for len(page) > 0 {
+			serial, rest := page[:1+page[0]], page[1+page[0]:]
+			at, found := l.place(serial)
+			if found {
+				return layer{}, fmt.Errorf("entry %X is there twice", serial[1:])
 			}
-			l.slots[i] = hash<<32 | (uint64(page)<<pageBits | uint64(at)) + 1
-			at += 1 + len(serial) + 1 + 5
+			copy(l.table[at:], serial)
+			copy(l.table[at+l.stride-6:], rest[:6])
+			page = rest[6:]
 		}
 	}
-	return nil
+	return l, nil
 }
 
-// slot returns where the search for a hash begins; next where it goes on.
-func (l *layer) slot(hash uint64) int {
-	hi, _ := bits.Mul64(hash, uint64(len(l.slots)))
-	return int(hi)
-}
-
-func (l *layer) next(i int) int {
-	if i++; i == len(l.slots) {
-		return 0
+// place returns where in the table a serial, with its length before it, stands or would have to.
+func (l *layer) place(serial []byte) (at int, found bool) {
+	hi, _ := bits.Mul64(maphash.Bytes(l.seed, serial), uint64(len(l.table)/l.stride))
+	for at = int(hi) * l.stride; l.table[at] != 0; {
+		if bytes.Equal(l.table[at:at+len(serial)], serial) {
+			return at, true
+		}
+		if at += l.stride; at == len(l.table) {
+			at = 0
+		}
 	}
-	return i
+	return at, false
 }
 
-func (l *layer) serial(place uint32) []byte {
-	b := l.pages[place>>pageBits][place&(pageSize-1):]
-	return b[1 : 1+b[0]]
-}
-
-func (l *layer) find(serial []byte) (at int64, reason jpki.Reason, ok bool) {
-	if len(l.slots) == 0 {
+func (l *layer) find(serial []byte) (when int64, reason jpki.Reason, ok bool) {
+	if len(serial) > l.stride-6 {
 		return 0, 0, false
 	}
-	hash := maphash.Bytes(l.seed, serial)
-	for i := l.slot(hash); l.slots[i] != 0; i = l.next(i) {
-		if l.slots[i]>>32 != hash&(1<<32-1) {
-			continue
-		}
-		place := uint32(l.slots[i]) - 1
-		b := l.pages[place>>pageBits][place&(pageSize-1):]
-		if bytes.Equal(b[1:1+b[0]], serial) {
-			at, reason = readRecord(b[1+b[0]:])
-			return at, reason, true
-		}
+	at, ok := l.place(serial)
+	if !ok {
+		return 0, 0, false
 	}
-	return 0, 0, false
+	when, reason = readRecord(l.table[at+l.stride-6:])
+	return when, reason, true
 }
 
 // readRecord reads what follows the serial.
@@ -230,16 +220,16 @@ func readRecord(b []byte) (at int64, reason jpki.Reason) {
 	return int64(t) - timeBias, jpki.Reason(b[0])
 }
 
+// all walks the table: in no order. Each serial has its length before it.
 func (l *layer) all() iter.Seq[rawEntry] {
 	return func(yield func(rawEntry) bool) {
-		for _, page := range l.pages {
-			for len(page) > 0 {
-				n := 1 + int(page[0])
-				at, reason := readRecord(page[n:])
-				if !yield(rawEntry{page[1:n], at, reason}) {
-					return
-				}
-				page = page[n+6:]
+		for table := l.table; len(table) > 0; table = table[l.stride:] {
+			if table[0] == 0 {
+				continue
+			}
+			at, reason := readRecord(table[l.stride-6:])
+			if !yield(rawEntry{serial: table[:1+table[0]], at: at, reason: reason}) {
+				return
 			}
 		}
 	}

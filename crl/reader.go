@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -22,10 +23,10 @@ import (
 
 // Limits on what is read. Beside them a list may be as long as its outermost length can say in four octets, 4 GiB.
 const (
-	readBuffer       = 256 << 10
+	readBuffer       = 64 << 10
 	maxReadHead      = 16 << 10 // before the entries: there is nothing longer than the issuer's name
 	maxReadEntry     = 4 << 10  // one entry: foreign ones may have extensions of their own
-	maxReadTail      = 64 << 10 // crlExtensions
+	maxReadTail      = 32 << 10 // crlExtensions
 	maxReadSignature = 4 << 10  // what follows the signed part
 )
 
@@ -58,35 +59,40 @@ func Read(r io.Reader, issuer *x509.Certificate, visit func(Entry) error) (*Head
 			return visit(entry)
 		}
 	}
-	return readVerified(r, issuer, each)
+	return readVerified(r, issuer, false, each)
 }
 
-// Lookup is [Read] for whoever asks about one certificate only and keeps nothing.
+// Lookup is [Read] for whoever asks about one certificate only and keeps nothing. Of other entries it reads what could
+// forbid the use of the list, their critical extensions, but not the times; the head does not say whether they ascend.
 func Lookup(r io.Reader, issuer *x509.Certificate, serial jpki.Serial) (entry Entry, found bool, head *Head, err error) {
 	var octets [20]byte
 	want := serial.Append(octets[:0])
-	var hit rawEntry
-	head, err = readVerified(r, issuer, func(e *rawEntry) error {
-		if bytes.Equal(e.serial, want) {
-			if found {
-				return fmt.Errorf("entry %s is there twice", serial)
-			}
-			hit, found = rawEntry{at: e.at, reason: e.reason}, true
+	head, err = readVerified(r, issuer, true, func(e *rawEntry) (err error) {
+		if !bytes.Equal(e.serial, want) {
+			return nil
 		}
-		return nil
+		if found {
+			return fmt.Errorf("entry %s is there twice", serial)
+		}
+		var hit rawEntry
+		if _, err = hit.decode(e.whole); err == nil {
+			entry, err = hit.entry()
+		}
+		found = true
+		return err
 	})
-	if err != nil || !found {
-		return Entry{}, false, head, err
+	if err != nil {
+		return Entry{}, false, nil, err
 	}
-	return Entry{Serial: serial, At: time.Unix(hit.at, 0).UTC(), Reason: hit.reason}, true, head, nil
+	return entry, found, head, nil
 }
 
-func readVerified(r io.Reader, issuer *x509.Certificate, visit func(*rawEntry) error) (*Head, error) {
+func readVerified(r io.Reader, issuer *x509.Certificate, lazy bool, visit func(*rawEntry) error) (*Head, error) {
 	if issuer == nil {
 		return nil, errors.New("read CRL: no issuer's certificate")
 	}
 	s := newSource(r)
-	head, err := s.list(issuer, visit, func(alg readAlgorithm, digest, signature []byte) error {
+	head, err := s.list(issuer, lazy, visit, func(alg readAlgorithm, digest, signature []byte) error {
 		return alg.verify(issuer.PublicKey, digest, signature)
 	})
 	if err != nil {
@@ -200,7 +206,7 @@ var errDER = errors.New("not DER")
 // longest is what four octets of length and their header can say.
 const longest = 6 + 1<<32 - 1
 
-func (s *source) list(issuer *x509.Certificate, visit func(*rawEntry) error, verify func(alg readAlgorithm, digest, signature []byte) error) (*Head, error) {
+func (s *source) list(issuer *x509.Certificate, lazy bool, visit func(*rawEntry) error, verify func(alg readAlgorithm, digest, signature []byte) error) (*Head, error) {
 	const sequence = byte(cryptobyte_asn1.SEQUENCE)
 	// 1.
 	tag, length, err := s.header(longest)
@@ -242,7 +248,7 @@ func (s *source) list(issuer *x509.Certificate, visit func(*rawEntry) error, ver
 			if length == 0 {
 				return nil, errors.New("the entries: none, which must be absent")
 			}
-			if removed, err = s.entries(head, length, visit); err != nil {
+			if removed, err = s.entries(head, length, lazy, visit); err != nil {
 				return nil, err
 			}
 		}
@@ -306,12 +312,14 @@ func firstOf(errs ...error) error {
 }
 
 // entries takes the entries, which are length octets. removed says that one has the reason removeFromCRL.
-func (s *source) entries(head *Head, length int64, visit func(*rawEntry) error) (removed bool, err error) {
+func (s *source) entries(head *Head, length int64, lazy bool, visit func(*rawEntry) error) (removed bool, err error) {
 	var e rawEntry
-	var lastOctets [20]byte
-	last := lastOctets[:0]
-	head.Ascending = true
+	var octets [20]byte
+	var last []byte // in the buffer until that moves on, then in octets
+	e.lazy = lazy
+	head.Ascending = !lazy
 	for left := length; left > 0; {
+		last = octets[:copy(octets[:], last)]
 		if err := s.fill(int(min(left, maxReadEntry))); err != nil {
 			return false, fmt.Errorf("entry %d: %w", head.Entries, err)
 		}
@@ -328,7 +336,7 @@ func (s *source) entries(head *Head, length int64, visit func(*rawEntry) error) 
 				if len(e.serial) < len(last) || len(e.serial) == len(last) && bytes.Compare(e.serial, last) <= 0 {
 					head.Ascending = false
 				}
-				last = append(last[:0], e.serial...)
+				last = e.serial
 			}
 			removed = removed || e.reason == jpki.RemoveFromCRL
 			head.Entries++
@@ -347,6 +355,8 @@ func (s *source) entries(head *Head, length int64, visit func(*rawEntry) error) 
 
 // A rawEntry is an entry in the buffer.
 type rawEntry struct {
+	lazy   bool   // decode does not read the time
+	whole  []byte // all of it
 	serial []byte // without leading zeros, 1 to 20 octets
 	at     int64  // Unix time
 	reason jpki.Reason
@@ -384,6 +394,7 @@ func (e *rawEntry) decode(b []byte) (n int, err error) {
 	if n > len(b) {
 		return 0, errDER
 	}
+	e.whole = b[:n]
 	b = b[start:n]
 
 	if len(b) < 3 || b[0] != byte(cryptobyte_asn1.INTEGER) || b[1] == 0 || len(b) < 2+int(b[1]) {
@@ -406,11 +417,15 @@ func (e *rawEntry) decode(b []byte) (n int, err error) {
 	}
 	e.serial = serial
 
-	at, used, ok := readTimeOctets(b)
-	if !ok {
-		return 0, errors.New("its time is not as RFC 5280 §5.1.2.4 says")
+	if e.lazy && len(b) >= 15 && b[0] == byte(cryptobyte_asn1.UTCTime) && b[1] == 13 {
+		b = b[15:]
+	} else {
+		at, used, ok := readTimeOctets(b)
+		if !ok {
+			return 0, errors.New("its time is not as RFC 5280 §5.1.2.4 says")
+		}
+		e.at, b = at, b[used:]
 	}
-	e.at, b = at, b[used:]
 
 	switch {
 	case len(b) == 0:
@@ -525,62 +540,59 @@ func readEntryExtensions(b []byte) (reason jpki.Reason, err error) {
 
 // readTimeOctets reads a time in the one form that RFC 5280 §5.1.2.4 allows for its year, and says how many octets it has.
 func readTimeOctets(b []byte) (unix int64, n int, ok bool) {
-	if len(b) < 15 {
-		return 0, 0, false
-	}
-	year := 0
-	digits := b[2:]
-	switch {
-	case b[0] == byte(cryptobyte_asn1.UTCTime) && b[1] == 13:
-		n = 15
-		year = two(digits)
-		if digits = digits[2:]; year < 50 {
-			year += 2000
-		} else {
-			year += 1900
+	if len(b) >= 15 && b[0] == byte(cryptobyte_asn1.UTCTime) && b[1] == 13 {
+		year, ok1 := pairs(uint64(binary.LittleEndian.Uint16(b[2:])) | '0'<<16 | '0'<<24 | zeros)
+		if year >= 50 {
+			year -= 100
 		}
-	case b[0] == byte(cryptobyte_asn1.GeneralizedTime) && b[1] == 15 && len(b) >= 17:
-		n = 17
-		century := two(digits)
-		year = 100*century + two(digits[2:])
-		if digits = digits[4:]; century < 0 || year < 2050 {
-			return 0, 0, false
-		}
-	default:
-		return 0, 0, false
+		unix, ok2 := readClock(int64(year)+2000, b[4:15])
+		return unix, 15, ok1 && ok2
 	}
-	digits = digits[:11]
-	month, day, hour, minute, second := two(digits), two(digits[2:]), two(digits[4:]), two(digits[6:]), two(digits[8:])
-	if bad := year | month | day | hour | minute | second; bad < 0 || digits[10] != 'Z' || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59 {
-		return 0, 0, false
+	if len(b) >= 17 && b[0] == byte(cryptobyte_asn1.GeneralizedTime) && b[1] == 15 {
+		year, ok1 := pairs(uint64(binary.LittleEndian.Uint32(b[2:])) | zeros)
+		year = year&0xff*100 + year>>8&0xff
+		unix, ok2 := readClock(int64(year), b[6:17])
+		return unix, 17, ok1 && ok2 && year >= 2050
+	}
+	return 0, 0, false
+}
+
+// zeros are four digits that fill up four others to eight.
+const zeros = '0'<<32 | '0'<<40 | '0'<<48 | '0'<<56
+
+// pairs reads eight digits at once: the numbers that pairs of them make, one in the lower octet of each.
+func pairs(digits uint64) (numbers int, ok bool) {
+	d := digits ^ 0x3030303030303030 // 0 to 9, of digits
+	ok = (d|d+0x7676767676767676)&0x8080808080808080 == 0
+	d = d*10 + d>>8
+	return int(d&0xff | d>>8&0xff00 | d>>16&0xff0000 | d>>24&0xff000000), ok
+}
+
+// readClock reads month to second, and the Z.
+func readClock(year int64, b []byte) (unix int64, ok bool) {
+	n1, ok1 := pairs(binary.LittleEndian.Uint64(b))
+	n2, ok2 := pairs(uint64(binary.LittleEndian.Uint16(b[8:])) | '0'<<16 | '0'<<24 | zeros)
+	month, day, hour, minute, second := n1&0xff, n1>>8&0xff, n1>>16&0xff, n1>>24, n2&0xff
+	if !ok1 || !ok2 || b[10] != 'Z' || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 59 {
+		return 0, false
 	}
 	leap := year%4 == 0 && (year%100 != 0 || year%400 == 0)
-	before := int64(daysBefore[month-1])
-	length := int(daysBefore[month] - daysBefore[month-1])
-	if leap && month == 2 {
+	before, length := int(daysBefore[month-1]), int(daysBefore[month]-daysBefore[month-1])
+	switch {
+	case leap && month == 2:
 		length++
-	}
-	if leap && month > 2 {
+	case leap && month > 2:
 		before++
 	}
 	if day > length {
-		return 0, 0, false
+		return 0, false
 	}
-	y := int64(year - 1)
-	days := y*365 + y/4 - y/100 + y/400 + before + int64(day-1) - 719162 // since 1970-01-01
-	return ((days*24+int64(hour))*60+int64(minute))*60 + int64(second), n, true
+	y := year - 1
+	days := y*365 + y/4 - y/100 + y/400 + int64(before+day) - 719163 // since 1970-01-01
+	return ((days*24+int64(hour))*60+int64(minute))*60 + int64(second), true
 }
 
 var daysBefore = [...]int16{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365}
-
-// two returns the number of two digits, and a number so negative that it shows in every sum if they are none.
-func two(b []byte) int {
-	hi, lo := b[0]-'0', b[1]-'0'
-	if hi > 9 || lo > 9 {
-		return -1 << 20
-	}
-	return int(hi)*10 + int(lo)
-}
 
 // A readAlgorithm is how a list may be signed.
 type readAlgorithm struct {

@@ -7,7 +7,7 @@ import (
 
 // ReadUnverified is Read without looking at the signature, for comparisons with other parsers.
 func ReadUnverified(r io.Reader, issuer *x509.Certificate, visit func(Entry) error) (*Head, error) {
-	return newSource(r).list(issuer, func(e *rawEntry) error {
+	return newSource(r).list(issuer, false, func(e *rawEntry) error {
 		entry, err := e.entry()
 		if err != nil {
 			return err
