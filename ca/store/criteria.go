@@ -19,7 +19,7 @@ type Criteria struct {
 	KeyPrefix string        // how the idempotency key began under which they were issued, which is what a batch has in common
 	From      time.Time     // issued then or later
 	Until     time.Time     // issued before
-	Issuer    jpki.IssuerID // the generation that issued them
+	Issuer    jpki.IssuerID `json:",omitzero"` // the generation that issued them
 }
 
 // MaxKeyHashes bounds a list of key hashes.
