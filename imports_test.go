@@ -28,6 +28,7 @@ const packages = `
 	ocsp/front:        ocsp
 	ocsp/cache:        -
 	crl:               -
+	crl/watch:         crl
 	verifier:          ocsp crl
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl

@@ -114,12 +114,15 @@ func (h *Head) For(url string) error {
 	return nil
 }
 
+// ErrIssuer is the reason why a list was refused if it names another issuer, or another of the issuer's keys.
+var ErrIssuer = errors.New("of another issuer")
+
 func (h *Head) checkIssuer(issuer *x509.Certificate) error {
 	switch {
 	case !bytes.Equal(h.Issuer, issuer.RawSubject):
-		return errors.New("the issuer's name is another")
+		return fmt.Errorf("%w: the name is another", ErrIssuer)
 	case h.AuthorityKeyID != nil && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(h.AuthorityKeyID, issuer.SubjectKeyId):
-		return errors.New("the authorityKeyIdentifier is of another key")
+		return fmt.Errorf("%w: the authorityKeyIdentifier is of another key", ErrIssuer)
 	case issuer.KeyUsage != 0 && issuer.KeyUsage&x509.KeyUsageCRLSign == 0:
 		return errors.New("the issuer's certificate does not let it sign CRLs")
 	}
