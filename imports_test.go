@@ -29,6 +29,7 @@ const packages = `
 	ocsp/cache:        -
 	ocsp/conformance:  -
 	crl:               -
+	crl/watch:         crl
 	verifier:          ocsp crl
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl

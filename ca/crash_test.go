@@ -37,6 +37,7 @@ type crashOrder struct {
 	Event    jpki.Event
 	Events   []jpki.Event
 	Token    string
+	Mass     ca.MassRevocation
 }
 
 type crashIssuer struct {
@@ -126,6 +127,19 @@ phone-1 phone-sign revoked renewed`,
 card-1 card-sign suspended lost
 phone-1 phone-auth good
 phone-1 phone-sign good`,
+	},
+	"revoke all": {
+		func(w *world) crashOrder {
+			return crashOrder{Command: "revoke-all", By: operator, Mass: ca.MassRevocation{Name: "drill", Criteria: store.Criteria{Actor: counter.String()}, Cause: jpki.RecordError, Expect: 4}}
+		},
+		func(w *world, o crashOrder) error {
+			_, err := w.a.RevokeAll(context.Background(), o.By, o.Mass)
+			return err
+		},
+		`card-1 card-auth revoked record-error
+card-1 card-sign revoked record-error
+phone-1 phone-auth revoked record-error
+phone-1 phone-sign revoked record-error`,
 	},
 	"resume": {
 		func(w *world) crashOrder {

@@ -41,6 +41,7 @@ type order struct {
 	Event   jpki.Event
 	Events  []jpki.Event
 	Token   string // to deliver
+	Mass    ca.MassRevocation
 }
 
 func main() {
@@ -100,6 +101,8 @@ func run() error {
 		}
 	case "deliver":
 		_, err = a.Deliver(ctx, o.By, o.Key, o.Token)
+	case "revoke-all":
+		_, err = a.RevokeAll(ctx, o.By, o.Mass)
 	case "due":
 		_, err = a.ApplyDue(ctx)
 	case "reconcile":
