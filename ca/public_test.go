@@ -49,8 +49,8 @@ type source struct{ w *world }
 func (s source) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) (iter.Seq2[crl.Entry, error], crl.Mark, error) {
 	return func(yield func(crl.Entry, error) bool) {
 		for c, err := range s.w.db.EachListed(ctx, issuer, partition) {
-			reason, at, revoked := c.Status.Revocation()
-			if revoked && !s.w.now.Before(c.NotAfter.Add(kept)) {
+			reason, at, _ := c.Status.Revocation()
+			if err == nil && !s.w.now.Before(c.NotAfter.Add(kept)) {
 				continue
 			}
 			if !yield(crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason}, err) {

@@ -237,10 +237,7 @@ func writeEntries(w io.Writer, entries iter.Seq[Entry], delta bool) (size, count
 	var last, serial []byte
 	for e := range entries {
 		last, serial = serial, e.Serial.Append(last[:0])
-		switch {
-		case len(serial) == 0:
-			return 0, 0, errors.New("an entry has no serial")
-		case count > 0 && compare(last, serial) >= 0:
+		if count > 0 && compare(last, serial) >= 0 {
 			return 0, 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
 		}
 		der, err := appendEntry(buf[:0], serial, e, delta)
@@ -275,6 +272,9 @@ const (
 // appendEntry encodes an entry. There may be millions, so it is written out by hand; every length fits one octet, as a
 // serial has at most 21 octets and a time 15.
 func appendEntry(b, serial []byte, e Entry, delta bool) ([]byte, error) {
+	if len(serial) == 0 {
+		return nil, errors.New("no serial")
+	}
 	b = append(b, tagSequence, 0, byte(cryptobyte_asn1.INTEGER), byte(len(serial)))
 	if serial[0] >= 0x80 { // a positive INTEGER does not begin with a 1
 		b[3]++

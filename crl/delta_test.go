@@ -1,7 +1,23 @@
 package crl_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"iter"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/crl"
@@ -24,4 +40,327 @@ func (w *world) Changes(_ context.Context, _ jpki.IssuerID, partition string, af
 		}
 	}
 	return out, crl.Mark{AsOf: w.now, Position: int64(len(w.log))}, w.err
+}
+
+// change enters a change into the world: its log and what is revoked.
+func (w *world) change(partition string, c crl.Change) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, logged{partition, c})
+	rest := slices.DeleteFunc(slices.Clone(w.revoked[partition]), func(e crl.Entry) bool { return e.Serial == c.Serial })
+	if !c.Released {
+		rest = append(rest, c.Entry)
+	} else {
+		w.released[c.Serial] = true
+	}
+	w.revoked[partition] = rest
+}
+
+func deltaConfig(t *testing.T, w *world, dir string) crl.Config {
+	t.Helper()
+	cfg := config(t, w, dir)
+	cfg.Changes = w
+	cfg.Issuers[0].DeltaURL = host + "/crl/sign-1/full-delta.crl"
+	for i := range cfg.Issuers[0].Partitions {
+		s := &cfg.Issuers[0].Partitions[i]
+		s.DeltaURL = host + "/crl/sign-1/" + s.Partition + "-delta.crl"
+	}
+	return cfg
+}
+
+func deltaOf(id crl.ID) crl.ID { id.Delta = true; return id }
+
+// said returns what a CRL says of each serial: its reason and time.
+func said(list *x509.RevocationList) map[string]string {
+	out := map[string]string{}
+	for _, e := range list.RevokedCertificateEntries {
+		out[e.SerialNumber.String()] = fmt.Sprint(e.ReasonCode, e.RevocationTime)
+	}
+	return out
+}
+
+func composed(base, delta *x509.RevocationList) map[string]string {
+	out := said(base)
+	for _, e := range delta.RevokedCertificateEntries {
+		if e.ReasonCode == int(jpki.RemoveFromCRL) {
+			delete(out, e.SerialNumber.String())
+		} else {
+			out[e.SerialNumber.String()] = fmt.Sprint(e.ReasonCode, e.RevocationTime)
+		}
+	}
+	return out
+}
+
+func extensionNumber(t *testing.T, list *x509.RevocationList, id asn1.ObjectIdentifier) *big.Int {
+	t.Helper()
+	for _, e := range list.Extensions {
+		if e.Id.Equal(id) {
+			var n *big.Int
+			if _, err := asn1.Unmarshal(e.Value, &n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	return nil
+}
+
+var deltaIndicator = asn1.ObjectIdentifier{2, 5, 29, 27}
+
+// Whatever changes, in whatever order, with full CRLs in between or not: an incremental CRL says what one from the source
+// says, and a delta together with any complete CRL of its base or later says the same.
+func TestDeltaSaysWhatTheSourceSays(t *testing.T) {
+	ctx := context.Background()
+	rapid.Check(t, func(rt *rapid.T) {
+		dir := t.TempDir()
+		w := &world{now: t0, revoked: map[string][]crl.Entry{}, released: map[jpki.Serial]bool{}}
+		cfg := deltaConfig(t, w, dir)
+		cfg.DeltaAlone = rapid.SampledFrom([]int64{1, 1 << 20}).Draw(rt, "alone")
+		p := newPublisher(t, cfg)
+		since := map[crl.ID][]*x509.RevocationList{} // complete CRLs of the present base
+		ids := []crl.ID{key101, keyFull}
+		for _, id := range ids {
+			if err := p.Publish(ctx, id); err != nil {
+				rt.Fatal(err)
+			}
+			since[id] = []*x509.RevocationList{parsed(t, dir, id)}
+		}
+		held := map[int]bool{}
+		for step := range rapid.IntRange(1, 5).Draw(rt, "steps") {
+			w.set(func() { w.now = w.now.Add(time.Minute) })
+			for range rapid.IntRange(0, 6).Draw(rt, "changes") {
+				n := rapid.IntRange(1, 300).Draw(rt, "serial")
+				s, err := jpki.SerialFromBig(big.NewInt(int64(n)))
+				if err != nil {
+					rt.Fatal(err)
+				}
+				c := crl.Change{Entry: crl.Entry{Serial: s, At: w.now, Reason: jpki.CertificateHold}}
+				if known, is := held[n]; is && known {
+					c.Released = true
+				} else if rapid.Bool().Draw(rt, "other reason") {
+					c.Reason = rapid.SampledFrom([]jpki.Reason{0, 1, 3, 5}).Draw(rt, "reason")
+				}
+				held[n] = !c.Released && c.Reason == jpki.CertificateHold
+				w.change("99101", c)
+			}
+			for _, id := range ids[step%2 : step%2+1] {
+				do, wanted := p.Update, id
+				switch rapid.IntRange(0, 5).Draw(rt, "how") {
+				case 0:
+					do = p.Publish
+				case 1:
+					wanted = deltaOf(id)
+				case 2:
+					p = newPublisher(t, cfg) // a restart
+				}
+				if err := do(ctx, wanted); err != nil {
+					rt.Fatalf("step %d: %v", step, err)
+				}
+				list, delta := parsed(t, dir, id), parsed(t, dir, deltaOf(id))
+				base := extensionNumber(t, delta, deltaIndicator)
+				if since[id][0].Number.Cmp(base) != 0 {
+					since[id] = nil
+				}
+				if since[id] = append(since[id], list); since[id][0].Number.Cmp(base) != 0 {
+					rt.Fatalf("the base %v was never published", base)
+				}
+				all := make([]crl.Entry, 0)
+				w.set(func() { all = append(all, w.revoked["99101"]...) })
+				slices.SortFunc(all, func(a, b crl.Entry) int { return a.Serial.Big().Cmp(b.Serial.Big()) })
+				tm := template(authority{sign1, cfg.Issuers[0].Cert, cfg.Issuers[0].Signer}, cfg.Issuers[0].Partitions[0])
+				truth, err := x509.ParseRevocationList(build(t, tm, all))
+				if err != nil {
+					rt.Fatal(err)
+				}
+				for _, complete := range since[id] {
+					if diff := cmp.Diff(said(truth), composed(complete, delta)); diff != "" {
+						rt.Fatalf("%s: a complete CRL with the delta says otherwise (-want +got)\n%s", id, diff)
+					}
+				}
+				if cfg.DeltaAlone > 1 && !wanted.Delta {
+					if diff := cmp.Diff(said(truth), said(list)); diff != "" {
+						rt.Fatalf("%s (-want +got)\n%s", id, diff)
+					}
+					if list.Number.Cmp(delta.Number) != 0 || !list.ThisUpdate.Equal(delta.ThisUpdate) {
+						rt.Fatalf("%s and its delta, made together, have numbers %v and %v", id, list.Number, delta.Number)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A complete CRL points to its delta, a delta does not; both are of one scope, and a reader that knows no deltas stops at one.
+func TestDeltaExtensions(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	w := &world{now: t0, revoked: map[string][]crl.Entry{}, released: map[jpki.Serial]bool{}}
+	old := newPublisher(t, config(t, w, dir)) // the lists were there before their deltas
+	if err := old.Publish(ctx, key101); err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t, deltaConfig(t, w, dir))
+	w.set(func() { w.now = t0.Add(time.Second) })
+	if err := p.Update(ctx, key101); err != nil {
+		t.Fatal(err)
+	}
+	ids := func(id crl.ID) (out []string) {
+		for _, e := range parsed(t, dir, id).Extensions {
+			out = append(out, fmt.Sprint(e.Id, e.Critical))
+		}
+		return out
+	}
+	if diff := cmp.Diff([]string{"2.5.29.35 false", "2.5.29.20 false", "2.5.29.28 true", "2.5.29.46 false"}, ids(key101)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"2.5.29.35 false", "2.5.29.20 false", "2.5.29.27 true", "2.5.29.28 true"}, ids(deltaOf(key101))); diff != "" {
+		t.Error(diff)
+	}
+	w.set(func() { w.now = t0.Add(2 * time.Second) })
+	if err := newPublisher(t, config(t, w, dir)).Publish(ctx, key101); err != nil { // and they can be given up again
+		t.Error(err)
+	}
+	for _, bad := range []string{host + "/crl/sign-1/99101.crl", host + "/crl/sign-1/99102-delta.crl", "/99101-delta.crl"} {
+		s := partition(t, sign1, "99101")
+		s.DeltaURL = bad
+		checkError(t, bad, s.Validate(), "URL")
+	}
+	cfg := deltaConfig(t, w, dir)
+	cfg.Changes = nil
+	_, err := crl.NewPublisher(cfg)
+	checkError(t, "deltas without a log", err, "Config.Changes")
+}
+
+// Between full ones nothing is read from the source but what changed.
+func TestUpdateReadsOnlyChanges(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	w := &world{now: t0, revoked: map[string][]crl.Entry{"99101": numbered(t, 3)}, released: map[jpki.Serial]bool{}}
+	cfg := config(t, w, dir)
+	cfg.Changes = w
+	p := newPublisher(t, cfg)
+	for i, want := range []int{1, 1, 1, 2, 3, 3} { // how often the source was asked for everything
+		w.set(func() { w.now = w.now.Add(time.Minute) })
+		switch i {
+		case 3:
+			w.set(func() { w.now = w.now.Add(24 * time.Hour) })
+		case 4: // a file beside a list of another number says nothing
+			if err := os.WriteFile(filepath.Join(dir, "sign-1", ".99101.crl.state"), []byte("number 7 position 0 base 7 position 0 of 0\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.Update(ctx, key101); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.asked); n != want {
+			t.Errorf("after update %d the source was asked %d times, want %d", i, n, want)
+		}
+	}
+	if err := p.PublishAll(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.asked); n != 6 {
+		t.Errorf("the source was asked %d times, want 6: everything is published anew", n)
+	}
+}
+
+// A log that says less or other than the truth does not get past the gate unnoticed: what it says is in the list, what was
+// listed stays, and the next CRL from the source mends the rest.
+func TestUpdateRefuses(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	entries := numbered(t, 3)
+	w := &world{now: t0, revoked: map[string][]crl.Entry{"99101": entries}, released: map[jpki.Serial]bool{}}
+	cfg := config(t, w, dir)
+	cfg.Changes = w
+	p := newPublisher(t, cfg)
+	if err := p.Publish(ctx, key101); err != nil {
+		t.Fatal(err)
+	}
+	before := published(t, dir, key101)
+	w.set(func() { w.now = t0.Add(time.Minute) })
+	for _, c := range []struct {
+		name string
+		log  crl.Change
+		want string
+	}{
+		{"released, which it was not", crl.Change{Entry: crl.Entry{Serial: entries[0].Serial, At: t0}, Released: true}, "has vanished"},
+		{"in the future", crl.Change{Entry: crl.Entry{Serial: serial(t, "7777"), At: t0.Add(time.Hour), Reason: 1}}, "not yet revoked"},
+		{"a reason that no complete CRL has", crl.Change{Entry: crl.Entry{Serial: serial(t, "7777"), At: t0, Reason: 8}}, "reason 8"},
+		{"no serial", crl.Change{Entry: crl.Entry{At: t0, Reason: 1}}, "serial"},
+	} {
+		w.set(func() { w.log = []logged{{"99101", c.log}} })
+		checkError(t, c.name, p.Update(ctx, key101), c.want)
+		if !bytes.Equal(before, published(t, dir, key101)) {
+			t.Errorf("%s: published", c.name)
+		}
+	}
+}
+
+// Who does not know of the lock, because it is held on another machine, is noticed before its work is overwritten.
+func TestPublishOverAnother(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	w := &world{now: t0, revoked: map[string][]crl.Entry{}}
+	cfg := config(t, w, dir)
+	if err := newPublisher(t, cfg).Publish(ctx, key101); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Source = intruder{w, func() {
+		path := filepath.Join(dir, key101.Path())
+		der := published(t, dir, key101)
+		if err := errors.Join(os.WriteFile(path+".other", der, 0o644), os.Rename(path+".other", path)); err != nil {
+			t.Error(err)
+		}
+	}}
+	w.set(func() { w.now = t0.Add(time.Minute) })
+	if err := newPublisher(t, cfg).Publish(ctx, key101); !errors.Is(err, jpki.Conflict) {
+		t.Errorf("%v, want a conflict", err)
+	}
+}
+
+// An intruder does something while the source is read.
+type intruder struct {
+	*world
+	do func()
+}
+
+func (i intruder) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) (iter.Seq2[crl.Entry, error], crl.Mark, error) {
+	i.do()
+	return i.world.Revoked(ctx, issuer, partition)
+}
+
+// Run publishes a change in a long list as a delta, and deltas again once their period is over.
+func TestRunDeltas(t *testing.T) {
+	dir := t.TempDir()
+	cfg := deltaConfig(t, &world{}, dir)
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{now: time.Now(), revoked: map[string][]crl.Entry{}, released: map[jpki.Serial]bool{}}
+		cfg.Source, cfg.Changes, cfg.Now, cfg.DeltaAlone = follow{w}, w, time.Now, 1
+		p := newPublisher(t, cfg)
+		ctx, cancel := context.WithCancel(context.Background())
+		dirty, done := make(chan crl.ID), make(chan struct{})
+		go func() { p.Run(ctx, dirty); close(done) }()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		full := parsed(t, dir, key101)
+		w.set(func() { w.now = time.Now() })
+		w.change("99101", crl.Change{Entry: crl.Entry{Serial: serial(t, "77"), At: time.Now(), Reason: 1}})
+		dirty <- key101
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for _, id := range []crl.ID{key101, keyFull} {
+			if n := len(parsed(t, dir, deltaOf(id)).RevokedCertificateEntries); n != 1 {
+				t.Errorf("the delta of %s has %d entries within a second of the change, want 1", id, n)
+			}
+		}
+		if parsed(t, dir, key101).Number.Cmp(full.Number) != 0 {
+			t.Error("the long list was published as well")
+		}
+		first := parsed(t, dir, deltaOf(key102))
+		w.set(func() { w.now = time.Now().Add(time.Hour) })
+		time.Sleep(time.Hour + time.Second)
+		synctest.Wait()
+		if now := parsed(t, dir, deltaOf(key102)); now.Number.Cmp(first.Number) <= 0 || parsed(t, dir, key102).Number.Cmp(now.Number) >= 0 {
+			t.Error("a delta without changes is not published again after its period")
+		}
+		cancel()
+		<-done
+	})
 }
