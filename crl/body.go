@@ -2,6 +2,7 @@ package crl
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -117,6 +118,13 @@ func findEdits(r *bufio.Reader, length int64, changes []Change) (edits []edit, s
 		return nil
 	}
 	for at := int64(0); len(changes) > 0 && at < length; {
+		skipped, err := skipBefore(r, changes[0].Serial.Append(buf[:0]))
+		if at += skipped; err != nil || at == length {
+			if err != nil {
+				return nil, 0, err
+			}
+			break
+		}
 		serial, n, err := peekEntry(r)
 		if err != nil || at+n > length {
 			return nil, 0, cmp.Or(err, errUnreadable)
@@ -171,4 +179,29 @@ func peekEntry(r *bufio.Reader) (serial []byte, n int64, err error) {
 		serial = serial[1:]
 	}
 	return serial, n, nil
+}
+
+// skipBefore skips what is in the buffer of r and comes before a serial, in a loop that makes five million entries cheap.
+func skipBefore(r *bufio.Reader, wanted []byte) (skipped int64, err error) {
+	window, err := r.Peek(r.Buffered())
+	if err != nil {
+		return 0, err
+	}
+	at := 0
+	for at+4 <= len(window) {
+		n, serial := int(window[at+1])+2, int(window[at+3])
+		if at+n > len(window) || serial+4 > n {
+			break
+		}
+		from := at + 4
+		if serial > 1 && window[from] == 0 {
+			from, serial = from+1, serial-1
+		}
+		if serial > len(wanted) || serial == len(wanted) && bytes.Compare(window[from:from+serial], wanted) >= 0 {
+			break
+		}
+		at += n
+	}
+	n, err := r.Discard(at)
+	return int64(n), err
 }

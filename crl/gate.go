@@ -279,13 +279,72 @@ func (l *gateList) readTime(b []byte) bool {
 		}
 		n = n*10 + gateTime(d-'0')
 	}
-	second, minute, hour, day, month, year := int(n%100), int(n/1e2%100), int(n/1e4%100), int(n/1e6%100), int(n/1e8%100), int(n/1e10)
-	at := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
-	if gateTimeOf(at) != n || (b[0] == 0x18) != (year >= 2050) {
-		return false // the 31st of a month with 30 days, or a form for other years
+	second, minute, hour, day, month, year := n%100, n/1e2%100, n/1e4%100, n/1e6%100, n/1e8%100, n/1e10
+	if second > 59 || minute > 59 || hour > 23 || day < 1 || day > daysIn(month, year) || (b[0] == 0x18) != (year >= 2050) {
+		return false
 	}
 	l.revoked, l.lastTime = n, append(l.lastTime[:0], b...)
 	return true
+}
+
+// daysIn returns how many days a month has, 0 for what is none.
+func daysIn(month, year gateTime) gateTime {
+	switch month {
+	case 1, 3, 5, 7, 8, 10, 12:
+		return 31
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 0
+}
+
+// sameBlock is how much of two lists is compared at once.
+const sameBlock = 16 << 10
+
+// same consumes the entries that two lists have in common, octet for octet, a block at a time; not the
+// one of whose last serial stop says so. The other list was read entry by entry when it was published, so that these have been looked at.
+func (l *gateList) same(other *gateList, stop func(lastSerial []byte) bool) (bool, error) {
+	if min(l.bodyEnd-l.off-int64(l.at), other.bodyEnd-other.off-int64(other.at)) < sameBlock {
+		return false, nil
+	}
+	a, err := l.peek(sameBlock)
+	if err != nil {
+		return false, err
+	}
+	b, err := other.peek(sameBlock)
+	if err != nil || !bytes.Equal(a, b) {
+		return false, err
+	}
+	end, last, n := 0, 0, int64(0)
+	for end+1 < len(a) && end+2+int(a[end+1]) <= len(a) {
+		last, n = end, n+1
+		end += 2 + int(a[end+1])
+	}
+	if n == 0 || len(a)-last < 4+int(a[last+3]) {
+		return false, nil
+	}
+	serial := a[last+4 : last+4+int(a[last+3])]
+	if serial[0] == 0 {
+		serial = serial[1:]
+	}
+	first := a[4 : 4+int(a[3])]
+	if first[0] == 0 {
+		first = first[1:]
+	}
+	if stop(serial) || l.entries > 0 && compare(first, l.serial[:l.serialN]) <= 0 {
+		return false, nil
+	}
+	for _, list := range []*gateList{l, other} {
+		list.at += end
+		list.entries += n
+		list.serialN = copy(list.serial[:], serial)
+	}
+	return true, nil
 }
 
 // finish reads what follows the entries, which must all have been read, and checks the signature.
@@ -411,14 +470,18 @@ func (g gate) pass() error {
 	}
 	nowTime := gateTimeOf(g.now)
 	changes := g.changes
-	prev := g.prev != nil
-	var err error
-	if prev {
-		if prev, err = g.prev.nextEntry(); err != nil {
-			return fmt.Errorf("the published one: %w", err)
-		}
+	unmatched := false // the old list's last entry has not been seen in the new one yet
+	var buf [20]byte
+	changed := func(last []byte) bool {
+		return len(changes) > 0 && compare(changes[0].Serial.Append(buf[:0]), last) <= 0
 	}
 	for {
+		for common := g.prev != nil && g.prev.trusted && !unmatched; common; {
+			var err error
+			if common, err = g.next.same(g.prev, changed); err != nil {
+				return err
+			}
+		}
 		more, err := g.next.nextEntry()
 		if err != nil {
 			return err
@@ -427,18 +490,31 @@ func (g gate) pass() error {
 		if more && g.next.revoked > nowTime {
 			return fmt.Errorf("entry %X is not yet revoked", serial)
 		}
-		for prev && (!more || compare(g.prev.serial[:g.prev.serialN], serial) <= 0) {
-			if !more || compare(g.prev.serial[:g.prev.serialN], serial) < 0 {
+		for matched := g.prev == nil; !matched; {
+			if !unmatched {
+				if unmatched, err = g.prev.nextEntry(); err != nil {
+					return fmt.Errorf("the published one: %w", err)
+				}
+			}
+			order := 1
+			if unmatched && more {
+				order = compare(g.prev.serial[:g.prev.serialN], serial)
+			} else if unmatched {
+				order = -1
+			}
+			switch {
+			case order < 0:
 				if err := g.vanished(g.prev.serial[:g.prev.serialN]); err != nil {
 					return err
 				}
-			}
-			if prev, err = g.prev.nextEntry(); err != nil {
-				return fmt.Errorf("the published one: %w", err)
+				unmatched = false
+			case order == 0:
+				unmatched, matched = false, true
+			default:
+				matched = true // an entry of the new list only
 			}
 		}
 		for len(changes) > 0 {
-			var buf [20]byte
 			c := changes[0]
 			order := -1
 			if more {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -68,12 +70,36 @@ func runTask(ctx context.Context, task, dir string) error {
 	default:
 		return errors.New("no such task")
 	}
-	start := time.Now()
+	start, used := time.Now(), cpuSeconds()
 	if err := work(); err != nil {
 		return err
 	}
-	_, err = fmt.Println(time.Since(start).Seconds())
+	took, cpu := time.Since(start).Seconds(), cpuSeconds()-used
+	peak, err := peakMemory()
+	if err == nil {
+		_, err = fmt.Println(took, cpu, peak)
+	}
 	return err
+}
+
+// cpuSeconds returns what this process has used of the processors.
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// peakMemory returns the most that was resident, in KiB, since the program began: what wait4 tells counts from the fork.
+func peakMemory() (kib int64, err error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, line, _ := bytes.Cut(text, []byte("\nVmHWM:"))
+	_, err = fmt.Sscan(string(line), &kib)
+	return kib, err
 }
 
 func openKey(dir string) (*rsa.PrivateKey, *x509.Certificate, error) {
