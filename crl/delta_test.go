@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"iter"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -364,3 +368,150 @@ func TestRunDeltas(t *testing.T) {
 		<-done
 	})
 }
+
+// In a long list, of which the publisher looks only at what changes, nothing else changes.
+func TestLongListUpdate(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	a := newAuthority(t, "rsa")
+	w := &world{now: t0, revoked: map[string][]crl.Entry{}, released: map[jpki.Serial]bool{}}
+	number := func(n int) jpki.Serial {
+		s, err := jpki.SerialFromBig(new(big.Int).Mul(big.NewInt(int64(n)), big.NewInt(1_000_003_000_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	const length = 12_000
+	for n := 2; n <= length; n += 2 {
+		w.revoked["99101"] = append(w.revoked["99101"], crl.Entry{Serial: number(n), At: t0.Add(-time.Duration(n) * time.Minute), Reason: jpki.Reason([]int{0, 1, 6}[n/2%3])})
+	}
+	scope := partition(t, a.id, "99101")
+	cfg := crl.Config{Dir: dir, Source: w, Changes: w, Now: w.Now, Issuers: []crl.Issuer{{ID: a.id, Cert: a.cert, Signer: a.key, Partitions: []crl.Scope{scope}}}}
+	p := newPublisher(t, cfg)
+	if err := p.Publish(ctx, key101); err != nil {
+		t.Fatal(err)
+	}
+	for round, numbers := range [][]int{{}, {1}, {length + 1}, {6000}, {2, length}, {1, 3, 5, 4001, 4003, 8000, 11_999}} {
+		w.set(func() { w.now = w.now.Add(time.Minute) })
+		for i, n := range numbers {
+			held := crl.Change{Entry: crl.Entry{Serial: number(n), At: w.now, Reason: jpki.CertificateHold}}
+			held.Released = n%2 == 0 && i%2 == 0
+			w.change("99101", held)
+		}
+		if err := p.Update(ctx, key101); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		got := parsed(t, dir, key101)
+		all := slices.Clone(w.revoked["99101"])
+		slices.SortFunc(all, func(a, b crl.Entry) int { return a.Serial.Big().Cmp(b.Serial.Big()) })
+		tm := crl.Template{IssuerCert: a.cert, Signer: a.key, Scope: scope, Number: got.Number, ThisUpdate: got.ThisUpdate, NextUpdate: got.NextUpdate}
+		if !bytes.Equal(build(t, tm, all), published(t, dir, key101)) {
+			t.Errorf("round %d: the list is not the one that the source would have given", round)
+		}
+	}
+	if n := len(w.asked); n != 1 {
+		t.Errorf("the source was asked %d times, want 1", n)
+	}
+
+	// From the source, far from everything that changed, something is lost: noticed also where long blocks are the same.
+	before := published(t, dir, key101)
+	for _, lost := range []int{0, 3000, 5_999} {
+		w.set(func() { w.now = w.now.Add(time.Minute) })
+		whole := w.revoked["99101"]
+		w.revoked["99101"] = slices.Delete(slices.Clone(whole), lost, lost+1)
+		w.released = nil
+		checkError(t, "lost", p.Publish(ctx, key101), "has vanished")
+		w.revoked["99101"] = whole
+	}
+	if !bytes.Equal(before, published(t, dir, key101)) {
+		t.Error("published what lost entries")
+	}
+}
+
+// OpenSSL puts a complete CRL and its delta together; GnuTLS and Java read both.
+func TestOtherReadersOfDeltas(t *testing.T) {
+	openssl, ctx := tool(t, "openssl"), context.Background()
+	for _, alg := range []string{"rsa", "p-384"} {
+		a, dir := newAuthority(t, alg), t.TempDir()
+		held, moved, kept := serial(t, "1111"), serial(t, "2222"), serial(t, "3333")
+		w := &world{now: t0, released: map[jpki.Serial]bool{}, revoked: map[string][]crl.Entry{"99101": {
+			{Serial: held, At: t0.Add(-time.Hour), Reason: jpki.CertificateHold}, {Serial: kept, At: t0.Add(-time.Hour), Reason: jpki.Superseded},
+		}}}
+		scope := partition(t, a.id, "99101")
+		scope.DeltaURL = host + "/crl/sign-1/99101-delta.crl"
+		p := newPublisher(t, crl.Config{
+			Dir: dir, Source: w, Changes: w, Now: w.Now, DeltaAlone: 1,
+			Issuers: []crl.Issuer{{ID: a.id, Cert: a.cert, Signer: a.key, Partitions: []crl.Scope{scope}}},
+		})
+		if err := p.Publish(ctx, key101); err != nil {
+			t.Fatal(err)
+		}
+		w.set(func() { w.now = t0.Add(time.Minute) })
+		w.change("99101", crl.Change{Entry: crl.Entry{Serial: held, At: w.now}, Released: true})
+		w.change("99101", crl.Change{Entry: crl.Entry{Serial: moved, At: w.now, Reason: jpki.AffiliationChanged}})
+		if err := p.Update(ctx, key101); err != nil {
+			t.Fatal(err)
+		}
+		ca := write(t, dir, "ca.pem", "CERTIFICATE", a.cert.Raw)
+		full := write(t, dir, "full.pem", "X509 CRL", published(t, dir, key101))
+		delta := write(t, dir, "delta.pem", "X509 CRL", published(t, dir, deltaOf(key101)))
+		both := write(t, dir, "both.pem", "", append(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: published(t, dir, key101)}),
+			pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: published(t, dir, deltaOf(key101))})...))
+		for _, c := range []struct {
+			number          jpki.Serial
+			without, within string
+		}{
+			{held, "certificate revoked", ": OK"}, {moved, ": OK", "certificate revoked"}, {kept, "certificate revoked", "certificate revoked"}, {serial(t, "4444"), ": OK", ": OK"},
+		} {
+			cert := write(t, dir, "cert.pem", "CERTIFICATE", subscriber(t, a, scope, c.number))
+			for _, use := range []struct{ crls, want string }{{full, c.without}, {both, c.within}} {
+				out, _ := exec.Command(openssl, "verify", "-crl_check", "-extended_crl", "-use_deltas", "-attime", strconv.FormatInt(t0.Add(10*time.Minute).Unix(), 10),
+					"-CAfile", ca, "-CRLfile", use.crls, cert).CombinedOutput()
+				if !strings.Contains(strings.ToLower(string(out)), strings.ToLower(use.want)) {
+					t.Errorf("%s, %s with %s: want %q\n%s", alg, c.number, filepath.Base(use.crls), use.want, out)
+				}
+			}
+		}
+		for _, list := range []string{full, delta} {
+			if out, err := exec.Command(openssl, "crl", "-in", list, "-CAfile", ca, "-noout", "-verify").CombinedOutput(); err != nil || !strings.Contains(string(out), "verify OK") {
+				t.Errorf("openssl crl: %v\n%s", err, out)
+			}
+			// At its own time, which certtool cannot be told, it is valid: today it has nothing against it but its age.
+			out, _ := exec.Command(tool(t, "certtool"), "--verify-crl", "--load-ca-certificate", ca, "--infile", list).CombinedOutput()
+			_, verdict, found := strings.Cut(string(out), "Verification output: ")
+			if !found || strings.Contains(verdict, "signature") || !strings.Contains(verdict, "Verified") && !strings.Contains(verdict, "data are old") {
+				t.Errorf("certtool: %s", out)
+			}
+			out, err := exec.Command(tool(t, "java"), write(t, dir, "Read.java", "", []byte(readCRL)), ca, list).CombinedOutput()
+			want := map[string]string{full: "[2.5.29.28] 1111:CERTIFICATE_HOLD 3333:SUPERSEDED", delta: "[2.5.29.27, 2.5.29.28] 1111:REMOVE_FROM_CRL 2222:AFFILIATION_CHANGED"}[list]
+			if err != nil || strings.TrimSpace(string(out)) != want {
+				t.Errorf("java: %v, want %q\n%s", err, want, out)
+			}
+		}
+	}
+}
+
+// readCRL verifies a CRL and prints its critical extensions and its entries.
+const readCRL = `
+import java.io.*;
+import java.security.cert.*;
+import java.util.*;
+
+public class Read {
+	public static void main(String[] args) throws Exception {
+		CertificateFactory f = CertificateFactory.getInstance("X.509");
+		X509Certificate ca = (X509Certificate) f.generateCertificate(new FileInputStream(args[0]));
+		X509CRL crl = (X509CRL) f.generateCRL(new FileInputStream(args[1]));
+		crl.verify(ca.getPublicKey());
+		StringBuilder out = new StringBuilder(new TreeSet<String>(crl.getCriticalExtensionOIDs()).toString());
+		TreeMap<String, String> entries = new TreeMap<>();
+		for (X509CRLEntry e : crl.getRevokedCertificates()) {
+			entries.put(e.getSerialNumber().toString(16), e.getRevocationReason().toString());
+		}
+		for (Map.Entry<String, String> e : entries.entrySet()) {
+			out.append(" " + e.getKey() + ":" + e.getValue());
+		}
+		System.out.println(out);
+	}
+}
+`
