@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-front faults-ocsp golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-ocsp faults-ocsp golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -57,6 +57,10 @@ bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in o
 	@deploy/test/install.sh
 	@$(GO) build -tags $(GOTAGS) -o bin/benchca ./cmd/internal/benchca
 	@deploy/test/with-postgres.sh bin/benchca $(ARGS)
+
+bench-crl: ## measure the publication of long CRLs against a limit, crypto/x509 and openssl (ARGS='-short', -peers, -rounds N)
+	@$(GO) build -tags $(GOTAGS) -o bin/benchcrl ./cmd/internal/benchcrl
+	@bin/benchcrl $(ARGS)
 
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -45,15 +46,18 @@ const kept = 48 * time.Hour
 // A source shows the database to the CRL publisher.
 type source struct{ w *world }
 
-func (s source) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) ([]crl.Entry, time.Time, error) {
-	listed, err := s.w.db.Listed(ctx, issuer, partition)
-	var out []crl.Entry
-	for _, c := range listed {
-		if reason, at, revoked := c.Status.Revocation(); revoked && s.w.now.Before(c.NotAfter.Add(kept)) {
-			out = append(out, crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason})
+func (s source) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) (iter.Seq2[crl.Entry, error], crl.Mark, error) {
+	return func(yield func(crl.Entry, error) bool) {
+		for c, err := range s.w.db.EachListed(ctx, issuer, partition) {
+			reason, at, _ := c.Status.Revocation()
+			if err == nil && !s.w.now.Before(c.NotAfter.Add(kept)) {
+				continue
+			}
+			if !yield(crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason}, err) {
+				return
+			}
 		}
-	}
-	return out, s.w.now, err
+	}, crl.Mark{AsOf: s.w.now}, nil
 }
 
 func (s source) MayVanish(ctx context.Context, issuer jpki.IssuerID, serial jpki.Serial) (bool, error) {

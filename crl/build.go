@@ -31,12 +31,15 @@ type Template struct {
 	ThisUpdate time.Time         // what the entries are true of; to the second
 	NextUpdate time.Time         // when the next CRL is there at the latest
 	Scope      Scope
+	Base       *big.Int // of a delta CRL, the number of the complete CRL that it adds to; nil for a complete CRL
 }
 
 var (
 	oidAuthorityKeyIdentifier   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidCRLNumber                = asn1.ObjectIdentifier{2, 5, 29, 20}
 	oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+	oidDeltaCRLIndicator        = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidFreshestCRL              = asn1.ObjectIdentifier{2, 5, 29, 46}
 )
 
 // Build writes the DER of a version 2 CRL to w. The entries must come in strictly ascending order of their serials, so that
@@ -44,13 +47,27 @@ var (
 // once to write, or twice with an ECDSA key, whose signature has to be there before the outermost length is known. Memory use
 // does not depend on their number. After an error w may have got a part of a CRL.
 func Build(w io.Writer, t Template, entries iter.Seq[Entry]) error {
-	if err := t.build(w, entries); err != nil {
+	list := body{write: func(w io.Writer) (int64, error) {
+		size, _, err := writeEntries(w, entries, t.Base != nil)
+		return size, err
+	}}
+	var err error
+	if list.size, err = list.write(io.Discard); err == nil {
+		err = t.build(w, list)
+	}
+	if err != nil {
 		return fmt.Errorf("build CRL %s: %w", t.Scope.ID(), err)
 	}
 	return nil
 }
 
-func (t Template) build(w io.Writer, entries iter.Seq[Entry]) error {
+// A body is the encoded entries of a CRL: how many octets they are, and how they are written, as often as one likes.
+type body struct {
+	size  int64
+	write func(w io.Writer) (size int64, err error)
+}
+
+func (t Template) build(w io.Writer, entries body) error {
 	alg, err := checkIssuer(t.IssuerCert, t.Signer)
 	if err != nil {
 		return err
@@ -114,27 +131,24 @@ func firstError(steps ...func() error) error {
 // A tbsCertList is the signed part of a CRL, ready to be written: what comes before the entries, the entries, what comes after.
 type tbsCertList struct {
 	head, tail []byte
-	entries    iter.Seq[Entry]
-	size       int64 // octets of all entries
+	entries    body
 }
 
 // frame encodes all but the entries, which it measures.
-func (t Template) frame(alg algorithm, entries iter.Seq[Entry]) (*tbsCertList, error) {
+func (t Template) frame(alg algorithm, entries body) (*tbsCertList, error) {
 	switch {
 	case t.Number == nil || t.Number.Sign() <= 0 || t.Number.BitLen() > 20*8-1:
 		return nil, errors.New("the number is not positive and of at most 20 octets")
 	case !t.NextUpdate.After(t.ThisUpdate):
 		return nil, errors.New("nextUpdate is not after thisUpdate")
+	case t.Base != nil && (t.Base.Sign() <= 0 || t.Base.Cmp(t.Number) > 0):
+		return nil, errors.New("the base's number is not positive or comes after the delta's")
 	}
 	if err := t.Scope.Validate(); err != nil {
 		return nil, err
 	}
 	list := &tbsCertList{entries: entries}
 	var err error
-	if list.size, err = list.writeEntries(io.Discard); err != nil {
-		return nil, err
-	}
-
 	const version2 = 1
 	list.head = append([]byte{byte(cryptobyte_asn1.INTEGER), 1, version2}, alg.identifier...)
 	list.head = append(list.head, t.IssuerCert.RawSubject...)
@@ -143,15 +157,15 @@ func (t Template) frame(alg algorithm, entries iter.Seq[Entry]) (*tbsCertList, e
 			return nil, err
 		}
 	}
-	if list.size > 0 { // an empty list must be absent (RFC 5280 §5.1.2.6)
-		list.head = appendHeader(list.head, tagSequence, list.size)
+	if entries.size > 0 { // an empty list must be absent (RFC 5280 §5.1.2.6)
+		list.head = appendHeader(list.head, tagSequence, entries.size)
 	}
 	list.tail, err = t.extensions()
 	return list, err
 }
 
-// extensions returns crlExtensions [0]: authorityKeyIdentifier, cRLNumber and, critical and only of a partition,
-// issuingDistributionPoint.
+// extensions returns crlExtensions [0]: authorityKeyIdentifier, cRLNumber; of a delta, critical, deltaCRLIndicator; of a
+// partition, critical, issuingDistributionPoint; of a complete CRL that has deltas, freshestCRL (RFC 5280 §5.2).
 func (t Template) extensions() ([]byte, error) {
 	var b cryptobyte.Builder
 	add := func(b *cryptobyte.Builder, id asn1.ObjectIdentifier, critical bool, value func(b *cryptobyte.Builder)) {
@@ -171,6 +185,9 @@ func (t Template) extensions() ([]byte, error) {
 				})
 			})
 			add(b, oidCRLNumber, false, func(b *cryptobyte.Builder) { b.AddASN1BigInt(t.Number) })
+			if t.Base != nil {
+				add(b, oidDeltaCRLIndicator, true, func(b *cryptobyte.Builder) { b.AddASN1BigInt(t.Base) })
+			}
 			if t.Scope.Partition != "" {
 				idp, err := t.Scope.issuingDistributionPoint()
 				if err != nil {
@@ -178,12 +195,17 @@ func (t Template) extensions() ([]byte, error) {
 				}
 				add(b, oidIssuingDistributionPoint, true, func(b *cryptobyte.Builder) { b.AddBytes(idp) })
 			}
+			if t.Base == nil && t.Scope.DeltaURL != "" {
+				add(b, oidFreshestCRL, false, func(b *cryptobyte.Builder) { b.AddBytes(t.Scope.freshestCRL()) })
+			}
 		})
 	})
 	return b.Bytes()
 }
 
-func (l *tbsCertList) contents() int64 { return int64(len(l.head)) + l.size + int64(len(l.tail)) }
+func (l *tbsCertList) contents() int64 {
+	return int64(len(l.head)) + l.entries.size + int64(len(l.tail))
+}
 
 // length returns the octets that writeTo writes.
 func (l *tbsCertList) length() int64 {
@@ -194,8 +216,11 @@ func (l *tbsCertList) writeTo(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 64<<10)
 	_, _ = b.Write(appendHeader(nil, tagSequence, l.contents()))
 	_, _ = b.Write(l.head)
-	size, err := l.writeEntries(b)
-	if err == nil && size != l.size {
+	if err := b.Flush(); err != nil { // what writes the entries may have a faster way
+		return err
+	}
+	size, err := l.entries.write(w)
+	if err == nil && size != l.entries.size {
 		err = errors.New("the entries are not the same each time")
 	}
 	if err != nil {
@@ -205,30 +230,31 @@ func (l *tbsCertList) writeTo(w io.Writer) error {
 	return b.Flush() // with the first error of all writes
 }
 
-// writeEntries walks the entries once, checks and writes them, and returns how many octets they are.
-func (l *tbsCertList) writeEntries(w io.Writer) (size int64, err error) {
+// writeEntries walks entries once, checks and writes them, and returns how many octets and entries they are.
+func writeEntries(w io.Writer, entries iter.Seq[Entry], delta bool) (size, count int64, err error) {
+	b := bufio.NewWriterSize(w, bufferSize)
 	var buf [128]byte
-	var last []byte
-	for e := range l.entries {
-		serial := e.Serial.Bytes()
-		switch {
-		case len(serial) == 0:
-			return 0, errors.New("an entry has no serial")
-		case last != nil && compare(last, serial) >= 0:
-			return 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
+	var last, serial []byte
+	for e := range entries {
+		last, serial = serial, e.Serial.Append(last[:0])
+		if count > 0 && compare(last, serial) >= 0 {
+			return 0, 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
 		}
-		last = serial
-		der, err := appendEntry(buf[:0], serial, e)
+		der, err := appendEntry(buf[:0], serial, e, delta)
 		if err != nil {
-			return 0, fmt.Errorf("entry %s: %w", e.Serial, err)
+			return 0, 0, fmt.Errorf("entry %s: %w", e.Serial, err)
 		}
-		if _, err := w.Write(der); err != nil {
-			return 0, err
+		if _, err := b.Write(der); err != nil {
+			return 0, 0, err
 		}
 		size += int64(len(der))
+		count++
 	}
-	return size, nil
+	return size, count, b.Flush()
 }
+
+// bufferSize is that of buffers between files, hashes and parsers.
+const bufferSize = 256 << 10
 
 // compare orders serials as numbers: their octets have no leading zeros, so the longer is the greater.
 func compare(a, b []byte) int {
@@ -245,7 +271,10 @@ const (
 
 // appendEntry encodes an entry. There may be millions, so it is written out by hand; every length fits one octet, as a
 // serial has at most 21 octets and a time 15.
-func appendEntry(b, serial []byte, e Entry) ([]byte, error) {
+func appendEntry(b, serial []byte, e Entry, delta bool) ([]byte, error) {
+	if len(serial) == 0 {
+		return nil, errors.New("no serial")
+	}
 	b = append(b, tagSequence, 0, byte(cryptobyte_asn1.INTEGER), byte(len(serial)))
 	if serial[0] >= 0x80 { // a positive INTEGER does not begin with a 1
 		b[3]++
@@ -257,7 +286,7 @@ func appendEntry(b, serial []byte, e Entry) ([]byte, error) {
 		return nil, err
 	}
 	switch {
-	case e.Reason < jpki.Unspecified || e.Reason > jpki.CertificateHold:
+	case (e.Reason < jpki.Unspecified || e.Reason > jpki.CertificateHold) && (e.Reason != jpki.RemoveFromCRL || !delta):
 		return nil, fmt.Errorf("reason %d cannot stand in a complete CRL", int(e.Reason))
 	case e.Reason != jpki.Unspecified:
 		b = append(b,

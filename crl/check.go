@@ -16,8 +16,8 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// Check reports why the CRL new, in DER, must not take the place of old, which is nil if there is none. Both are read by
-// crypto/x509, which shares nothing with [Build]. A CRL passes if
+// Check reports why the CRL new, in DER, must not take the place of old, which is nil if there is none. Both are read
+// twice, by crypto/x509 and by the reader of long lists, neither of which shares code with [Build]. A CRL passes if
 //   - it is complete and signed by the issuer's key, in the algorithm that goes with it, under the issuer's name and key identifier;
 //   - it has the extensions of the scope and no others, so it is for this distribution point and critical where it must be;
 //   - thisUpdate is not after now and nextUpdate is;
@@ -26,16 +26,9 @@ import (
 //   - every entry of old is still there or mayVanish allows that it is not: the certificate has expired, or its suspension
 //     was ended. With a nil mayVanish none may vanish.
 func Check(old, new []byte, issuer *x509.Certificate, scope Scope, now time.Time, mayVanish func(jpki.Serial) bool) error {
-	var prev *x509.RevocationList
-	if old != nil {
-		var err error
-		if prev, err = parse(old, issuer, scope); err != nil {
-			return fmt.Errorf("check CRL %s: the published one: %w", scope.ID(), err)
-		}
-	}
-	next, err := parse(new, issuer, scope)
+	err := checkSmall(old, new, issuer, scope, now, mayVanish)
 	if err == nil {
-		err = compareLists(prev, next, now, mayVanish)
+		err = checkStream(old, new, issuer, scope, now, mayVanish)
 	}
 	if err != nil {
 		return fmt.Errorf("check CRL %s: %w", scope.ID(), err)
@@ -43,8 +36,43 @@ func Check(old, new []byte, issuer *x509.Certificate, scope Scope, now time.Time
 	return nil
 }
 
+// checkSmall is the half of Check that crypto/x509 does.
+func checkSmall(old, new []byte, issuer *x509.Certificate, scope Scope, now time.Time, mayVanish func(jpki.Serial) bool) error {
+	var prev *x509.RevocationList
+	if old != nil {
+		var err error
+		if prev, err = parse(old, issuer, scope, false, true); err != nil {
+			return fmt.Errorf("the published one: %w", err)
+		}
+	}
+	next, err := parse(new, issuer, scope, false, false)
+	if err == nil {
+		err = compareLists(prev, next, now, mayVanish)
+	}
+	return err
+}
+
+// checkStream is the other half, which alone sees long lists.
+func checkStream(old, new []byte, issuer *x509.Certificate, scope Scope, now time.Time, mayVanish func(jpki.Serial) bool) error {
+	g := gate{now: now}
+	if mayVanish != nil {
+		g.mayVanish = func(s jpki.Serial) (bool, error) { return mayVanish(s), nil }
+	}
+	var err error
+	if old != nil {
+		if g.prev, err = openGateList(bytes.NewReader(old), int64(len(old)), issuer, scope, false, false); err != nil {
+			return fmt.Errorf("the published one: %w", err)
+		}
+		g.prev.old = true
+	}
+	if g.next, err = openGateList(bytes.NewReader(new), int64(len(new)), issuer, scope, false, false); err != nil {
+		return err
+	}
+	return g.pass()
+}
+
 // parse reads a CRL and checks what can be checked of it alone and at any time.
-func parse(der []byte, issuer *x509.Certificate, scope Scope) (*x509.RevocationList, error) {
+func parse(der []byte, issuer *x509.Certificate, scope Scope, delta, published bool) (*x509.RevocationList, error) {
 	if err := scope.Validate(); err != nil {
 		return nil, err
 	}
@@ -68,14 +96,28 @@ func parse(der []byte, issuer *x509.Certificate, scope Scope) (*x509.RevocationL
 	if err := list.CheckSignatureFrom(issuer); err != nil {
 		return nil, fmt.Errorf("signature: %w", err)
 	}
-	if err := checkExtensions(list, scope); err != nil {
+	check := checkExtensions
+	if published {
+		check = checkOldExtensions
+	}
+	if err := check(list.Extensions, list.Number, scope, delta); err != nil {
 		return nil, err
 	}
-	return list, checkEntries(list.RevokedCertificateEntries)
+	return list, checkEntries(list.RevokedCertificateEntries, delta)
 }
 
-func checkExtensions(list *x509.RevocationList, scope Scope) error {
+// checkOldExtensions checks a published list, which may have been made before its scope had deltas, or while it had.
+func checkOldExtensions(found []pkix.Extension, number *big.Int, scope Scope, delta bool) error {
+	scope.DeltaURL = ""
+	found = slices.DeleteFunc(slices.Clone(found), func(e pkix.Extension) bool { return e.Id.Equal(oidFreshestCRL) && !e.Critical })
+	return checkExtensions(found, number, scope, delta)
+}
+
+func checkExtensions(found []pkix.Extension, number *big.Int, scope Scope, delta bool) error {
 	want := []pkix.Extension{{Id: oidAuthorityKeyIdentifier}, {Id: oidCRLNumber}}
+	if delta {
+		want = append(want, pkix.Extension{Id: oidDeltaCRLIndicator, Critical: true})
+	}
 	if scope.Partition != "" {
 		idp, err := scope.issuingDistributionPoint()
 		if err != nil {
@@ -83,24 +125,27 @@ func checkExtensions(list *x509.RevocationList, scope Scope) error {
 		}
 		want = append(want, pkix.Extension{Id: oidIssuingDistributionPoint, Critical: true, Value: idp})
 	}
-	if len(list.Extensions) != len(want) {
-		return fmt.Errorf("%d extensions, want %d for this scope", len(list.Extensions), len(want))
+	if !delta && scope.DeltaURL != "" {
+		want = append(want, pkix.Extension{Id: oidFreshestCRL, Value: scope.freshestCRL()})
 	}
-	for i, e := range list.Extensions {
+	if len(found) != len(want) {
+		return fmt.Errorf("%d extensions, want %d for this scope", len(found), len(want))
+	}
+	for i, e := range found {
 		switch {
 		case !e.Id.Equal(want[i].Id) || e.Critical != want[i].Critical:
 			return fmt.Errorf("extension %v (critical: %v), want %v (critical: %v)", e.Id, e.Critical, want[i].Id, want[i].Critical)
 		case want[i].Value != nil && !bytes.Equal(e.Value, want[i].Value):
-			return errors.New("the issuingDistributionPoint is not the scope's")
+			return fmt.Errorf("the %s is not the scope's", map[bool]string{true: "issuingDistributionPoint", false: "freshestCRL"}[e.Critical])
 		}
 	}
-	if list.Number == nil || list.Number.Sign() <= 0 || list.Number.BitLen() > 20*8-1 {
+	if number == nil || number.Sign() <= 0 || number.BitLen() > 20*8-1 {
 		return errors.New("the number is not positive and of at most 20 octets")
 	}
 	return nil
 }
 
-func checkEntries(entries []x509.RevocationListEntry) error {
+func checkEntries(entries []x509.RevocationListEntry, delta bool) error {
 	for i, e := range entries {
 		serial, err := jpki.SerialFromBig(e.SerialNumber)
 		switch {
@@ -108,7 +153,7 @@ func checkEntries(entries []x509.RevocationListEntry) error {
 			return fmt.Errorf("entry %d: %w", i, err)
 		case i > 0 && entries[i-1].SerialNumber.Cmp(e.SerialNumber) >= 0:
 			return fmt.Errorf("entry %s is there twice or out of order", serial)
-		case e.ReasonCode < 0 || e.ReasonCode > int(jpki.CertificateHold):
+		case (e.ReasonCode < 0 || e.ReasonCode > int(jpki.CertificateHold)) && (!delta || e.ReasonCode != int(jpki.RemoveFromCRL)):
 			return fmt.Errorf("entry %s has reason %d", serial, e.ReasonCode)
 		}
 		// No extensions but reasonCode, and that only with something to say.

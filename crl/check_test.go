@@ -128,6 +128,9 @@ func TestCheck(t *testing.T) {
 		}), a.cert, scope, nil, "serial is not positive"},
 	} {
 		checkError(t, c.name, crl.Check(c.old, c.new, c.issuer, c.scope, now, c.mayVanish), c.want)
+		if err := crl.CheckStream(c.old, c.new, c.issuer, c.scope, now, c.mayVanish); (err == nil) != (c.want == "") {
+			t.Errorf("%s: the reader of long lists alone: %v, want %q", c.name, err, c.want)
+		}
 	}
 
 	// No octet can be changed and none cut off.
@@ -135,12 +138,32 @@ func TestCheck(t *testing.T) {
 		for _, mask := range []byte{1, 0x80} {
 			tampered := bytes.Clone(good)
 			tampered[i] ^= mask
-			if crl.Check(old, tampered, a.cert, scope, now, nil) == nil {
+			if crl.Check(old, tampered, a.cert, scope, now, nil) == nil || crl.CheckStream(old, tampered, a.cert, scope, now, nil) == nil {
 				t.Errorf("octet %d changed by %#x, and the CRL passes", i, mask)
 			}
 		}
-		if crl.Check(old, good[:i], a.cert, scope, now, nil) == nil {
+		if crl.Check(old, good[:i], a.cert, scope, now, nil) == nil || crl.CheckStream(old, good[:i], a.cert, scope, now, nil) == nil {
 			t.Errorf("cut after %d octets, and the CRL passes", i)
 		}
 	}
+}
+
+// What the reader of long lists takes, crypto/x509 takes, and both see the same entries.
+func FuzzCheckStream(f *testing.F) {
+	a := newAuthority(f, "p-256")
+	scope := partition(f, a.id, "99101")
+	good := build(f, template(a, scope), numbered(f, 3))
+	f.Add(good, 0, byte(0))
+	f.Add(good, 200, byte(1))
+	f.Fuzz(func(t *testing.T, der []byte, at int, mask byte) {
+		if len(der) > 0 && at >= 0 {
+			der = bytes.Clone(der)
+			der[at%len(der)] ^= mask
+		}
+		if crl.CheckStream(nil, der, a.cert, scope, t0.Add(time.Minute), nil) == nil {
+			if err := crl.Check(nil, der, a.cert, scope, t0.Add(time.Minute), nil); err != nil {
+				t.Errorf("only the reader of long lists takes it: %v", err)
+			}
+		}
+	})
 }

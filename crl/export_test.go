@@ -2,3 +2,6 @@ package crl
 
 // ReadTimes is what servers and publishers read off the beginning of a file.
 var ReadTimes = readTimes
+
+// CheckStream is the half of Check that alone sees long lists.
+var CheckStream = checkStream

@@ -96,13 +96,15 @@ func (s schedule) first() (first ID) {
 // keep keeps an appointment and makes the next.
 func (p *Publisher) keep(ctx context.Context, id ID, a *appointment) {
 	now := p.cfg.Now()
+	make := p.Update
 	if !a.dirty {
 		if at := p.dueAt(id); at.After(now) { // another process was here
 			a.at = at
 			return
 		}
+		make = p.Publish
 	}
-	if err := p.Publish(ctx, id); err != nil {
+	if err := make(ctx, id); err != nil {
 		if ctx.Err() != nil {
 			return
 		}
@@ -112,7 +114,17 @@ func (p *Publisher) keep(ctx context.Context, id ID, a *appointment) {
 			slog.Int("failures", a.failures), slog.Any("error", err))
 		return
 	}
-	*a = appointment{at: now.Add(p.cfg.Period)}
+	*a = appointment{at: p.dueAt(id)}
+	if !a.at.After(now) { // the source is behind
+		a.at = now.Add(p.period(id))
+	}
+}
+
+func (p *Publisher) period(id ID) time.Duration {
+	if id.Delta {
+		return p.cfg.DeltaPeriod
+	}
+	return p.cfg.Period
 }
 
 // dueAt returns when the period of the published CRL ends; the zero time, long past, if there is none that can be read.
@@ -126,5 +138,5 @@ func (p *Publisher) dueAt(id ID) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	return this.Add(p.cfg.Period)
+	return this.Add(p.period(id))
 }

@@ -27,11 +27,13 @@ type Entry struct {
 type ID struct {
 	Issuer    jpki.IssuerID
 	Partition string // a municipality code, five or six digits
+	Delta     bool   // its delta CRL
 }
 
 const (
 	extension = ".crl"
 	fullName  = "full"
+	deltaName = "-delta"
 )
 
 // ParsePath reads the form that Path writes.
@@ -39,25 +41,30 @@ func ParsePath(s string) (ID, error) {
 	issuer, name, ok := strings.Cut(s, "/")
 	name, ok2 := strings.CutSuffix(name, extension)
 	key, err := jpki.ParseIssuerID(issuer)
-	id := ID{key, name}
+	name, delta := strings.CutSuffix(name, deltaName)
+	id := ID{key, name, delta}
 	if name == fullName {
 		id.Partition = ""
 	}
 	if !ok || !ok2 || err != nil || name == "" || !id.valid() {
-		return ID{}, errors.New("not of the form sign-1/99101.crl or sign-1/full.crl")
+		return ID{}, errors.New("not of the form sign-1/99101.crl, sign-1/full.crl or sign-1/99101-delta.crl")
 	}
 	return id, nil
 }
 
-// Path returns where the CRL lies below a directory or a URL: "sign-1/99101.crl", or "sign-1/full.crl".
+// Path returns where the CRL lies below a directory or a URL: "sign-1/99101.crl", "sign-1/full.crl", "sign-1/99101-delta.crl".
 func (id ID) Path() string { return id.String() + extension }
 
-// String returns "sign-1/99101" or "sign-1/full".
+// String returns "sign-1/99101", "sign-1/full" or "sign-1/99101-delta".
 func (id ID) String() string {
-	if id.Partition == "" {
-		return id.Issuer.String() + "/" + fullName
+	name := id.Partition
+	if name == "" {
+		name = fullName
 	}
-	return id.Issuer.String() + "/" + id.Partition
+	if id.Delta {
+		name += deltaName
+	}
+	return id.Issuer.String() + "/" + name
 }
 
 func (id ID) valid() bool {
@@ -79,20 +86,23 @@ type Scope struct {
 	Partition     string // a municipality code; "" for the full CRL of the issuer
 	DirectoryName []byte // DER of the distribution point's Name; nil for the full CRL
 	URL           string // where the CRL is served: http, ending with "/" and the ID's path; of a partition it may be empty
+	DeltaURL      string // where its delta CRLs are served, likewise; "" if there are none
 }
 
 // ID returns the CRL's name.
-func (s Scope) ID() ID { return ID{s.Issuer, s.Partition} }
+func (s Scope) ID() ID { return ID{Issuer: s.Issuer, Partition: s.Partition} }
 
 // Validate reports the first thing wrong with a scope.
 func (s Scope) Validate() error {
 	if !s.ID().valid() {
 		return fmt.Errorf("CRL scope %q: the partition is not a municipality code, or the issuer is none", s.ID())
 	}
-	if s.URL != "" {
-		u, err := url.Parse(s.URL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.String() != s.URL || !strings.HasSuffix(s.URL, "/"+s.ID().Path()) {
-			return fmt.Errorf("CRL scope %s: the URL is not one that ends with /%s", s.ID(), s.ID().Path())
+	delta := s.ID()
+	delta.Delta = true
+	for _, at := range []struct{ url, path string }{{s.URL, s.ID().Path()}, {s.DeltaURL, delta.Path()}} {
+		u, err := url.Parse(at.url)
+		if at.url != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.String() != at.url || !strings.HasSuffix(at.url, "/"+at.path)) {
+			return fmt.Errorf("CRL scope %s: the URL is not one that ends with /%s", s.ID(), at.path)
 		}
 	}
 	if s.Partition == "" {
@@ -134,6 +144,22 @@ func (s Scope) issuingDistributionPoint() ([]byte, error) {
 		b.AddASN1(onlyContainsUserCerts, func(b *cryptobyte.Builder) { b.AddUint8(0xff) })
 	})
 	return b.Bytes()
+}
+
+// freshestCRL returns the value of the extension by which a complete CRL says where its delta is (RFC 5280 §5.2.6).
+func (s Scope) freshestCRL() []byte {
+	var b cryptobyte.Builder
+	explicit := cryptobyte_asn1.Tag(0).Constructed().ContextSpecific()
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(explicit, func(b *cryptobyte.Builder) {
+				b.AddASN1(explicit, func(b *cryptobyte.Builder) {
+					b.AddASN1(cryptobyte_asn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(s.DeltaURL)) })
+				})
+			})
+		})
+	})
+	return b.BytesOrPanic() // of one string, which has passed Validate
 }
 
 // addDistributionPoint adds the field that both extensions have: distributionPoint [0], of it the choice fullName [0].

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -103,7 +104,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
-	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
+	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Changes: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
 	for _, i := range s.keys.all() {
 		cfg.Issuers = append(cfg.Issuers, s.listed(i))
 	}
@@ -190,22 +191,56 @@ type revoked struct{ r *store.StatusReader }
 // kept is how long an expired certificate stays listed: two publication periods (RFC 5280 §3.3).
 const kept = 48 * time.Hour
 
-func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) ([]crl.Entry, time.Time, error) {
-	asOf := time.Now()
-	listed, err := s.r.Listed(ctx, issuer, partition)
+func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) (iter.Seq2[crl.Entry, error], crl.Mark, error) {
+	mark, err := s.mark(ctx)
 	if err != nil {
-		return nil, asOf, err
+		return nil, mark, err
 	}
-	var out []crl.Entry
-	for _, c := range listed {
-		if reason, at, revoked := c.Status.Revocation(); revoked && asOf.Before(c.NotAfter.Add(kept)) {
-			if at.After(asOf) { // the clock went back meanwhile; a CRL may not speak of the future
-				at = asOf
+	return func(yield func(crl.Entry, error) bool) {
+		for c, err := range s.r.EachListed(ctx, issuer, partition) {
+			if err != nil {
+				yield(crl.Entry{}, err)
+				return
 			}
-			out = append(out, crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason})
+			if change, listed := changeOf(c, mark.AsOf); listed && !change.Released && !yield(change.Entry, nil) {
+				return
+			}
+		}
+	}, mark, nil
+}
+
+func (s revoked) Changes(ctx context.Context, issuer jpki.IssuerID, partition string, after int64, limit int) (out []crl.Change, mark crl.Mark, err error) {
+	if mark, err = s.mark(ctx); err != nil {
+		return nil, mark, err
+	}
+	for c, err := range s.r.EachChanged(ctx, issuer, partition, after, mark.Position) {
+		if err != nil || len(out) > limit {
+			return out, mark, err
+		}
+		if change, listed := changeOf(c, mark.AsOf); listed {
+			out = append(out, change)
 		}
 	}
-	return out, asOf, nil
+	return out, mark, nil
+}
+
+// mark is taken before anything else is read: what is read then is at least of this time and position.
+func (s revoked) mark(ctx context.Context) (crl.Mark, error) {
+	asOf := time.Now()
+	position, err := s.r.StatusPosition(ctx)
+	return crl.Mark{AsOf: asOf, Position: position}, err
+}
+
+// changeOf says a status as CRLs do; not of a certificate that expired long ago.
+func changeOf(c jpki.StatusChange, asOf time.Time) (change crl.Change, listed bool) {
+	reason, at, revoked := c.Status.Revocation()
+	if !revoked {
+		at = c.Status.Since
+	}
+	if at.After(asOf) { // the clock went back meanwhile; a CRL may not speak of the future
+		at = asOf
+	}
+	return crl.Change{Entry: crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason}, Released: !revoked}, asOf.Before(c.NotAfter.Add(kept))
 }
 
 func (s revoked) MayVanish(ctx context.Context, issuer jpki.IssuerID, serial jpki.Serial) (bool, error) {
