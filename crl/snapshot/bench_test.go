@@ -1,0 +1,85 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/openjpki/jpki/crl/snapshot"
+)
+
+var certificates = flag.Uint64("certificates", 1_000_000, "how many certificates BenchmarkSnapshot has")
+
+// BenchmarkSnapshot builds a snapshot of so many certificates, of which 9 % are revoked and 1 % suspended, asks it about
+// every one of them, and says
+//   - size/entropy2: its size by the entropy of "good or not", size/entropy3: of "good, suspended or revoked";
+//   - s/build, and the peak of resident memory in MiB, in which the snapshot itself and the test are;
+//   - lookups/s on one core; and wrong, which must be 0.
+//
+// Run it alone, as in: go test -run '^$' -bench Snapshot -benchtime 1x ./crl/snapshot -args -certificates 100000000
+func BenchmarkSnapshot(b *testing.B) {
+	a := newAuthority(b, "p-384")
+	u := universe{*certificates, 655, 5898, 1}
+	for b.Loop() {
+		tmpl := template(a, 1)
+		tmpl.TempDir = b.TempDir()
+		var file bytes.Buffer
+		start := time.Now()
+		if _, err := snapshot.Build(&file, tmpl, u.all); err != nil {
+			b.Fatal(err)
+		}
+		built := time.Since(start)
+		peak := peakResident(b)
+		s := open(b, file.Bytes(), config(a))
+
+		runtime.LockOSThread()
+		start = time.Now()
+		wrong := u.wrong(s)
+		asked := time.Since(start)
+		runtime.UnlockOSThread()
+		if wrong != 0 {
+			b.Errorf("%d wrong answers", wrong)
+		}
+
+		// What the look-ups cost without making the questions.
+		questions := make([]snapshot.Question, min(u.n, 1<<20))
+		for i := range questions {
+			questions[i] = u.question(uint64(i) * u.n / uint64(len(questions)))
+		}
+		start = time.Now()
+		for _, q := range questions {
+			s.Lookup(q)
+		}
+		each := time.Since(start)
+
+		i := s.Info()
+		size := float64(file.Len() * 8)
+		b.ReportMetric(size/8, "octets")
+		b.ReportMetric(size/entropy(i.Good, i.Suspended+i.Revoked), "size/entropy2")
+		b.ReportMetric(size/entropy(i.Good, i.Suspended, i.Revoked), "size/entropy3")
+		b.ReportMetric(built.Seconds(), "s/build")
+		b.ReportMetric(peak, "MiB-peak")
+		b.ReportMetric(float64(len(questions))/each.Seconds(), "lookups/s")
+		b.ReportMetric(float64(wrong), "wrong")
+		b.Logf("%d certificates, %d suspended, %d revoked; all asked in %.1f s", u.n, i.Suspended, i.Revoked, asked.Seconds())
+	}
+}
+
+// peakResident returns the most memory the process had, in MiB; 0 where nobody says.
+func peakResident(tb testing.TB) float64 {
+	tb.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := bytes.Cut(text, []byte("VmHWM:"))
+	var kib float64
+	if _, err := fmt.Sscanf(string(bytes.TrimSpace(after)), "%f kB", &kib); err != nil {
+		return 0
+	}
+	return kib / 1024
+}
