@@ -119,7 +119,6 @@ func (h *header) write(w io.Writer, body []byte, t Template) error {
 	return err
 }
 
-
 // elementOf hashes a certificate.
 func (h hasher) elementOf(c Certificate) (element, error) {
 	var e element

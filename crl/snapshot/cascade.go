@@ -10,7 +10,7 @@ import (
 // it needs about a tenth more than the entropy of the set. CRLite's successor works like this (Larisch and others,
 // Clubcards for the WebPKI, IEEE S&P 2025).
 type cascade struct {
-	columns     int   // bits of a value in the approximate filter; 0: there is none, all pass
+	columns     int // bits of a value in the approximate filter; 0: there is none, all pass
 	seeds       [2]uint8
 	size        [2]int // octets in a column of either filter
 	approximate []byte
@@ -22,7 +22,9 @@ const (
 	maxColumns  = 16
 	maxSeed     = 255
 	maxColumn   = 1<<16 - 1 // octets
-	bitsPerTry  = 2         // seeds that are tried before a filter grows by an octet
+
+	spareFor      = 4096 // keys for which a filter has an octet to spare
+	triesPerOctet = 2    // seeds that are tried before a filter grows by another
 )
 
 // The filters of a block have numbers, so that a key is never in the same place in two of them.
@@ -101,11 +103,11 @@ func (s *solver) cascadeFor(members, others []key, filter uint8) (*cascade, erro
 	return c, err
 }
 
-// filterOf tries seeds, and larger filters, until the equations can be solved. Of as many unknowns as equations, and with rows of
-// 256 bits, every few systems have a solution.
+// filterOf tries seeds, and larger filters, until the equations can be solved. With rows of 256 bits, and hardly more unknowns
+// than equations, every other system has a solution.
 func (s *solver) filterOf(keys []key, filter uint8, columns int, valueOf func(int, uint64) uint32) (octets []byte, seed uint8, size int, err error) {
 	for try := range maxSeed + 1 {
-		size = (len(keys)+7)/8 + try/bitsPerTry
+		size = (len(keys)+7)/8 + len(keys)/spareFor + try/triesPerOctet
 		if size > maxColumn {
 			break
 		}

@@ -54,7 +54,9 @@ func Open(file []byte, c Config) (*Snapshot, error) {
 	return s, nil
 }
 
-func refuse(err error) error { return jpki.WrapError(jpki.Malformed, err, "the status snapshot is refused") }
+func refuse(err error) error {
+	return jpki.WrapError(jpki.Malformed, err, "the status snapshot is refused")
+}
 
 // current reports why a file cannot be used now.
 func (c Config) current(i Info, sequence uint64) error {
