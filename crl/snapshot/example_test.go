@@ -78,6 +78,29 @@ func TestGoldenExample(t *testing.T) {
 	}
 }
 
+// The description shows how the first certificates that are good and suspended are looked up.
+func TestExampleInDescription(t *testing.T) {
+	block, _ := pem.Decode(read(t, "issuer.crt"))
+	issuer, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/snapshot-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, read(t, "example.snapshot"), snapshot.Config{IssuerCert: issuer, Now: func() time.Time { return t0 }})
+	for _, state := range []jpki.State{jpki.Good, jpki.Suspended} {
+		n := uint64(0)
+		for exampleState(0, n) != state {
+			n++
+		}
+		if trace := s.Trace(serialOf(n)); !strings.Contains(string(text), trace) {
+			t.Errorf("the description does not show\n%s", trace)
+		}
+	}
+}
+
 func writeExample(t *testing.T) {
 	a := newAuthority(t, "p-256")
 	first := build(t, template(a, 1), exampleDay(0))
