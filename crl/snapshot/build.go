@@ -48,8 +48,8 @@ const (
 )
 
 // Build writes a snapshot of the certificates, which may come in any order and are walked once. Serials that are there twice
-// and an error in the sequence end it. Memory does not grow with their number, but for the snapshot itself; all processors take
-// part. Every answer is looked up before anything is written.
+// and an error in the sequence end it. A temporary file spares memory, of which a hundred million certificates take a hundred
+// megabytes; all processors take part. Every answer is looked up before anything is written.
 func Build(w io.Writer, t Template, certificates iter.Seq2[Certificate, error]) (Info, error) {
 	info, err := t.build(w, certificates)
 	if err != nil {
