@@ -19,14 +19,16 @@ func ReadHeader(file []byte) (again []byte, err error) {
 	return h.encode(), nil
 }
 
-// ReadBody asks a body that nobody has signed about a serial.
-func ReadBody(body []byte, blocks uint32, serial jpki.Serial) (state jpki.State, ok bool, err error) {
+// ReadBody returns what answers about serials without looking at times, from a body that nobody has signed.
+func ReadBody(body []byte, blocks uint32) (func(jpki.Serial) (state jpki.State, ok bool), error) {
 	s := &Snapshot{}
 	if err := s.parseBody(body, blocks); err != nil {
-		return "", false, err
+		return nil, err
 	}
-	n, ok := s.state(s.hasher.key(serial))
-	return words[n], ok, nil
+	return func(serial jpki.Serial) (jpki.State, bool) {
+		n, ok := s.state(s.hasher.key(serial))
+		return words[n], ok
+	}, nil
 }
 
 // ReadDelta applies a delta's body that nobody has signed and returns how many changes the reader then has.

@@ -27,18 +27,19 @@ func FuzzHeader(f *testing.F) {
 // A body, even a hostile one under a good signature, is refused, or else every serial has an answer.
 func FuzzBody(f *testing.F) {
 	a := newAuthority(f, "p-256")
-	for _, u := range []universe{{10, 0, 0, 1}, {3000, 2000, 6000, 1}, {50_000, 2000, 12000, 1}} {
+	for _, u := range []universe{{10, 0, 0, 1}, {300, 2000, 6000, 1}, {3000, 2000, 12000, 1}} {
 		file := build(f, template(a, 1), u.all)
 		n := 170 + int(binary.LittleEndian.Uint16(file[168:]))
 		f.Add(file[n:], binary.LittleEndian.Uint32(file[128:]))
 	}
 	f.Add([]byte{}, uint32(1<<31))
 	f.Fuzz(func(t *testing.T, body []byte, blocks uint32) {
+		read, err := snapshot.ReadBody(body, blocks)
+		if err != nil {
+			return
+		}
 		for n := range uint64(20) {
-			state, ok, err := snapshot.ReadBody(body, blocks, serialOf(n))
-			if err != nil {
-				return
-			}
+			state, ok := read(serialOf(n))
 			if !ok || state != jpki.Good && state != jpki.Suspended && state != jpki.Revoked {
 				t.Fatalf("a body was taken and has no answer: %q", state)
 			}
