@@ -30,6 +30,7 @@ const packages = `
 	ocsp/conformance:  -
 	crl:               -
 	crl/watch:         crl
+	crl/snapshot:      -
 	verifier:          ocsp crl
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl
@@ -74,7 +75,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier ocsp crl hsm/card`
+const frugal = `. verifier ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 
