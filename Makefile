@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-front golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-front bench-ocsp golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -60,6 +60,11 @@ bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in o
 
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
+	@bin/benchocsp fronts $(ARGS)
+
+bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and Redis in one run (ARGS='-short', -full, -rounds N)
+	@deploy/test/install-bench.sh
+	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
 
 golden: ## write the golden files anew; read the diff before committing it

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 )
 
@@ -48,6 +49,7 @@ Answers OCSP requests from the status log of a JPKI authority.
 	path := flags.String("config", "", "the configuration, YAML")
 	check := flags.Bool("check", false, "check the configuration and the files it names, and end")
 	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
+	profile := flags.String("cpuprofile", "", "write a CPU profile to this file")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
@@ -66,6 +68,17 @@ Answers OCSP requests from the status log of a JPKI authority.
 	if *check {
 		fmt.Println("ok")
 		return 0
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "jpki-status:", err)
+			return exitFailure
+		}
+		defer pprof.StopCPUProfile()
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	if err := serve(ctx, cfg, log); err != nil {
