@@ -43,13 +43,13 @@ func be(ctx context.Context, args []string) error {
 func peerKey(serial jpki.Serial) string { return "peer:" + hex.EncodeToString(serial.Append(nil)) }
 
 // serveFromRedis is the responder that anybody would write first: net/http, go-redis as its guide has it, parse, GET, write.
-func serveFromRedis(ctx context.Context, address, server string) error {
+func serveFromRedis(ctx context.Context, address, store string) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(&redis.Options{Addr: server})
-	return (&http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := redis.NewClient(&redis.Options{Addr: store})
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var der []byte
 		var err error
 		if r.Method == http.MethodPost {
@@ -74,7 +74,9 @@ func serveFromRedis(ctx context.Context, address, server string) error {
 		w.Header().Set("Content-Type", "application/ocsp-response")
 		w.Header().Set("Cache-Control", "max-age=60, public, no-transform, must-revalidate")
 		_, _ = w.Write(answer)
-	})}).Serve(l)
+	})}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	return server.Serve(l)
 }
 
 // Rates are signatures and signed answers per CPU-second.

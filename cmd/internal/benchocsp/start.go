@@ -66,6 +66,8 @@ func (b *bench) start(ctx context.Context, name, program string, args ...string)
 	}
 	return cmd.Process.Pid, func() error {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
 		_ = cmd.Wait() // how it ends says nothing
 		return nil
 	}, nil
@@ -297,7 +299,7 @@ func (b *bench) writeIndex(s *set) error {
 		if q.revoked {
 			state, revoked = "R", "260101000000Z"
 		}
-		text = fmt.Appendf(text, "%s\t360101000000Z\t%s\t%X\tunknown\t/CN=bench\n", state, revoked, q.serial.Append(nil))
+		text = fmt.Appendf(text, "%s\t360101000000Z\t%s\t%X\tunknown\t/CN=%[3]X\n", state, revoked, q.serial.Append(nil))
 	}
 	return os.WriteFile(filepath.Join(b.dir, "index.txt"), text, 0o600)
 }
