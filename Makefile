@@ -64,6 +64,11 @@ bench-crl: ## measure the publication of long CRLs against a limit, crypto/x509 
 
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
+	@bin/benchocsp fronts $(ARGS)
+
+bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and Redis in one run (ARGS='-short', -full, -rounds N)
+	@deploy/test/install-bench.sh
+	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
 
 faults-ocsp: ## break Redis, PostgreSQL, relay and network around three responders and see that none lies (ARGS='-only failover')

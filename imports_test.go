@@ -57,7 +57,7 @@ const rooms = `
 	github.com/pressly/goose/v3:         ca/store
 	golang.org/x/crypto/ocsp:            ocsp
 	github.com/prometheus/client_golang: cmd/internal/boot
-	github.com/redis/go-redis/v9:        ocsp/cache ca/relay
+	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm

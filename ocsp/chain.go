@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/openjpki/jpki"
 )
@@ -128,7 +130,7 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 	k.set(d, ask.named.form, ask.octets, &st)
 	var had kept
 	if r.cfg.Near != nil {
-		if value, ok := r.cfg.Near.Get(ctx, string(k[:])); ok {
+		if value, ok := r.near(ctx, &k); ok {
 			if had, ok = k.openNear(value); ok {
 				switch t := r.terms(had.thisUpdate, had.nextUpdate, st.State); {
 				case !t.covers(ask.at):
@@ -154,6 +156,17 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 		return r.reply(q, ask.at, &had, st.State)
 	}
 	return r.refuse(refusal)
+}
+
+// names are keys in a form that a shelf can be asked for without allocating: it keeps none.
+var names = sync.Pool{New: func() any { return new(key) }}
+
+func (r *Responder) near(ctx context.Context, k *key) (value []byte, ok bool) {
+	name := names.Get().(*key)
+	*name = *k
+	value, ok = r.cfg.Near.Get(ctx, unsafe.String(&name[0], keySize)) //nolint:gosec // see Shelf: the octets stay as they are until Get returns
+	names.Put(name)
+	return value, ok
 }
 
 // trouble is what is answered when the statuses cannot be had.

@@ -43,6 +43,7 @@ type delegate struct {
 	link      string // URL of the issuer's CRL; "" for none
 	retention time.Duration
 
+	here    bool          // the key is in our own memory: signing takes no longer than the processor needs
 	every   uint32        // one signature of so many is checked by the certificate's key
 	made    atomic.Uint32 // signatures
 	doubted atomic.Bool   // one was wrong: from then on each is checked
@@ -67,6 +68,10 @@ func newDelegate(d Delegate, cfg *Config) (*delegate, error) {
 		return nil, err
 	}
 	out := &delegate{Delegate: d, every: 1, link: cfg.CRLs[d.Issuer], retention: cfg.Retention}
+	switch d.Key.(type) {
+	case *ecdsa.PrivateKey, *rsa.PrivateKey:
+		out.here = true
+	}
 	want := x509.SHA256WithRSA
 	switch key := d.Certificate.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -74,7 +79,7 @@ func newDelegate(d Delegate, cfg *Config) (*delegate, error) {
 		if want = x509.ECDSAWithSHA256; key.Curve == elliptic.P384() {
 			want = x509.ECDSAWithSHA384
 		}
-		if _, ours := d.Key.(*ecdsa.PrivateKey); ours {
+		if out.here {
 			out.every = checkOneOf
 		}
 	}

@@ -15,6 +15,7 @@ import (
 // A Shelf keeps signed answers. Keys and values are octets that only this package understands; they must not be changed.
 //
 // Get returns a value that was put under this very key, or false: any trouble is a miss, and it returns when ctx ends.
+// Get must not keep key, of which it may make a copy: the octets are used again once it has returned.
 // Put may lose what it is given and never blocks; ttl is how long the value can be of use. Both are called by several
 // goroutines at once. What a shelf outside the process returns is believed only after it was verified.
 type Shelf interface {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 
 	"github.com/openjpki/jpki/ocsp/cache"
@@ -51,6 +52,7 @@ Answers OCSP requests from the status log of a JPKI authority.
 	path := flags.String("config", "", "the configuration, YAML")
 	check := flags.Bool("check", false, "check the configuration and the files it names, and end")
 	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
+	profile := flags.String("cpuprofile", "", "write a CPU profile to this file")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -75,6 +77,17 @@ Answers OCSP requests from the status log of a JPKI authority.
 	if *check {
 		fmt.Println("ok")
 		return 0
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "jpki-status:", err)
+			return exitFailure
+		}
+		defer pprof.StopCPUProfile()
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	cache.LogTo(log)

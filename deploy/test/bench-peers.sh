@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# usage: bench-peers.sh FOLDER
+# usage: bench-peers.sh FOLDER [cfssl]
 #
-# Builds the peers of make bench-ca into FOLDER, in exactly these versions and as far as they are not there: step-ca and
-# cfssl from the Go module proxy, and cfssl's own PostgreSQL schema. The first time this takes minutes.
+# Builds the peers of make bench-ca, or only the one of make bench-ocsp, into FOLDER, in exactly these versions and as far
+# as they are not there: step-ca and cfssl from the Go module proxy, and cfssl's own PostgreSQL schema. The first time this
+# takes minutes.
 set -euo pipefail
-(($# == 1)) || { sed -n '2,5s/^# \?//p' "$0" >&2; exit 2; }
+(($# == 1)) || [[ $# == 2 && $2 == cfssl ]] || { sed -n '2,6s/^# \?//p' "$0" >&2; exit 2; }
 
 go=${GO:-go}
 mkdir -p "$1"
@@ -19,8 +20,9 @@ build() {
   (cd "$folder" && CGO_ENABLED=0 GOBIN=$folder "$go" install -trimpath -tags nomysql,nobbolt,nopgx "$2/cmd/$1@$3")
 }
 
-build step-ca github.com/smallstep/certificates v0.30.2
+(($# == 2)) || build step-ca github.com/smallstep/certificates v0.30.2
 build cfssl github.com/cloudflare/cfssl v1.6.5
+(($# == 1)) || exit 0
 
 if [[ ! -s $folder/cfssl.sql ]]; then
   module=$(cd "$folder" && "$go" mod download -json github.com/cloudflare/cfssl@v1.6.5 | jq -r .Dir)

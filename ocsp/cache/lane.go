@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,7 @@ func (r *Redis) openLocked(c redis.UniversalClient, moved func()) *lane {
 	return l
 }
 
-// join enters a look-up into the batch being gathered and sends that off if there is room; nil if too many wait.
+// join enters a look-up into the batch being gathered and has that sent off if there is room; nil if too many wait.
 func (l *lane) join(name string) (b *batch, i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,15 +80,14 @@ func (l *lane) join(name string) (b *batch, i int) {
 		b = &batch{done: make(chan struct{})}
 		b.ctx, b.cancel = context.WithTimeout(l.r.ctx, l.r.cfg.Deadline)
 		l.next = b
+		if l.running < l.r.cfg.Exchanges {
+			l.running++
+			go l.run()
+		}
 	}
 	i = len(b.names)
 	b.names = append(b.names, name)
-	switch {
-	case l.running < l.r.cfg.Exchanges: // then nothing waits
-		l.running++
-		l.next = nil
-		go l.run(b)
-	case len(b.names) == most:
+	if len(b.names) == most {
 		l.full = append(l.full, b)
 		l.next = nil
 	}
@@ -95,9 +95,12 @@ func (l *lane) join(name string) (b *batch, i int) {
 }
 
 // run makes exchanges for as long as something waits. Close does not wait for it: it ends by its batches' context.
-func (l *lane) run(b *batch) {
-	for b != nil {
-		l.exchange(b)
+// Before each it lets everybody else go on who can: those who have a look-up to make as well come along, and nobody's
+// time is spent by waiting for them.
+func (l *lane) run() {
+	for {
+		runtime.Gosched()
+		var b *batch
 		l.mu.Lock()
 		if len(l.full) > 0 {
 			b, l.full = l.full[0], l.full[1:]
@@ -106,8 +109,11 @@ func (l *lane) run(b *batch) {
 		}
 		if b == nil {
 			l.running--
+			l.mu.Unlock()
+			return
 		}
 		l.mu.Unlock()
+		l.exchange(b)
 	}
 }
 

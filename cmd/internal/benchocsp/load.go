@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,17 +36,23 @@ func wire(method string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, der := range rs {
-		if method == "GET" {
-			rs[i] = fmt.Appendf(nil, "GET %s/%s HTTP/1.1\r\nHost: ocsp.example\r\n\r\n", prefix, url.PathEscape(base64.StdEncoding.EncodeToString(der)))
-		} else {
-			rs[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: ocsp.example\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n%s", prefix, len(der), der)
-		}
-	}
-	return rs, nil
+	return onWire(method, prefix, rs), nil
 }
 
-// wrk makes load with wrk, which is told the requests by a script.
+// onWire returns requests as they go over a connection to a responder that lives under a path.
+func onWire(method, path string, ders [][]byte) [][]byte {
+	out := make([][]byte, len(ders))
+	for i, der := range ders {
+		if method == "GET" {
+			out[i] = fmt.Appendf(nil, "GET %s/%s HTTP/1.1\r\nHost: ocsp.example\r\n\r\n", path, url.PathEscape(base64.StdEncoding.EncodeToString(der)))
+		} else {
+			out[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: ocsp.example\r\nContent-Type: application/ocsp-request\r\nContent-Length: %d\r\n\r\n%s", cmp.Or(path, "/"), len(der), der)
+		}
+	}
+	return out
+}
+
+// wrk makes load with wrk, with the thousand requests.
 func wrk(ctx context.Context, address, method, connections string, length time.Duration, dir string) (result, error) {
 	script := filepath.Join(dir, method+".lua")
 	if _, err := os.Stat(script); err != nil {
@@ -52,24 +60,38 @@ func wrk(ctx context.Context, address, method, connections string, length time.D
 		if err != nil {
 			return result{}, err
 		}
-		var b bytes.Buffer
-		b.WriteString("r={}\n")
-		for _, q := range rs {
-			b.WriteString(`r[#r+1]="`)
-			for _, c := range q {
-				fmt.Fprintf(&b, `\%03d`, c)
-			}
-			b.WriteString("\"\n")
-		}
-		b.WriteString(`
-i=0
-request=function() i=i+1; if i>#r then i=1 end; return r[i] end
-done=function(s,l) io.write("result ",s.requests," ",s.duration," ",l:percentile(50)," ",l:percentile(99)," ",s.errors.connect+s.errors.read+s.errors.write+s.errors.status+s.errors.timeout,"\n") end
-`)
-		if err := os.WriteFile(script, b.Bytes(), 0o600); err != nil {
+		if script, err = writeScript(dir, method, rs); err != nil {
 			return result{}, err
 		}
 	}
+	return runWrk(ctx, address, script, connections, length)
+}
+
+// writeScript writes a script by which wrk sends the given octets in turn, and a file with them.
+func writeScript(dir, name string, requests [][]byte) (script string, err error) {
+	var b []byte
+	for _, r := range requests {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(r))), r...)
+	}
+	octets, script := filepath.Join(dir, name+".bin"), filepath.Join(dir, name+".lua")
+	if err := os.WriteFile(octets, b, 0o600); err != nil {
+		return "", err
+	}
+	return script, os.WriteFile(script, fmt.Appendf(nil, `r={}
+local f=assert(io.open(%q,"rb"))
+while true do
+  local h=f:read(2)
+  if not h then break end
+  r[#r+1]=f:read(h:byte(1)*256+h:byte(2))
+end
+f:close()
+i=0
+request=function() i=i+1; if i>#r then i=1 end; return r[i] end
+done=function(s,l) io.write("result ",s.requests," ",s.duration," ",l:percentile(50)," ",l:percentile(99)," ",s.errors.connect+s.errors.read+s.errors.write+s.errors.status+s.errors.timeout,"\n") end
+`, octets), 0o600)
+}
+
+func runWrk(ctx context.Context, address, script, connections string, length time.Duration) (result, error) {
 	seconds := strconv.Itoa(max(1, int(length.Seconds())))
 	out, err := pinned(ctx, 1, "wrk", "-t1", "-c"+connections, "-d"+seconds, "-s", script, "http://"+address+prefix).CombinedOutput()
 	if err != nil {
@@ -92,7 +114,7 @@ func driver(ctx context.Context, address, method, connections string, length tim
 	if err != nil {
 		return r, err
 	}
-	cmd := pinned(ctx, 1, self, "-drive", address, "-methods", method, "-connections", connections, "-length", length.String())
+	cmd := pinned(ctx, 1, self, "fronts", "-drive", address, "-methods", method, "-connections", connections, "-length", length.String())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

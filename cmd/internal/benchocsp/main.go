@@ -1,9 +1,11 @@
-// Command benchocsp measures HTTP fronts for OCSP against each other and against nginx answering from memory.
+// Command benchocsp measures OCSP against its limits and against other responders, in one run on one machine.
 //
-// Each front is a process of its own that looks the request up among a thousand and sends half a kilobyte; nginx sends the
-// same from its configuration without looking at anything. Rounds are interleaved. What counts is requests per CPU-second
-// of the server, from /proc, as a ratio to nginx in the same round: other work on the machine disturbs that least. Server
-// and client each have a processor of their own where there are two. wrk makes the load if it is installed.
+// It makes a small authority, starts jpki-status as anybody would, with a configuration file, and beside it nginx, cfssl,
+// "openssl ocsp" and a plain responder on Redis; all are asked the same by wrk, one after the other in each round. What
+// counts is requests per CPU-second of the server and its companions, from /proc, as a ratio within a round: other work on
+// the machine disturbs that least. Servers and client each have a processor of their own where there are two. It judges
+// nothing but its list of targets and exits with 0 when one is missed. "benchocsp fronts" compares HTTP fronts alone, see
+// compareFronts. Start at bench.run.
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -33,8 +36,30 @@ type options struct {
 }
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == "fronts":
+		err = compareFronts(ctx, args[1:])
+	case len(args) > 0 && args[0] == "be": // what the bench starts for itself
+		err = be(ctx, args[1:])
+	default:
+		err = newBench(args).run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchocsp:", err)
+		os.Exit(1)
+	}
+}
+
+// compareFronts measures HTTP fronts for OCSP against each other and against nginx answering from memory. Each front is a
+// process of its own that looks the request up among a thousand and sends half a kilobyte; nginx sends the same from its
+// configuration without looking at anything.
+func compareFronts(ctx context.Context, args []string) error {
 	var o options
 	var fronts, methods, connections string
+	flag := flag.NewFlagSet("benchocsp fronts", flag.ExitOnError)
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each front is measured")
 	flag.DurationVar(&o.length, "length", time.Second, "of one measurement")
 	flag.StringVar(&fronts, "fronts", "nginx,front,fasthttp,nethttp,handler", "which to measure")
@@ -44,14 +69,9 @@ func main() {
 	flag.StringVar(&o.profile, "cpuprofile", "", "a front that is ours writes a CPU profile here")
 	flag.StringVar(&o.serve, "serve", "", "be this front (internal)")
 	flag.StringVar(&o.driving, "drive", "", "make load on this address (internal)")
-	flag.Parse()
+	_ = flag.Parse(args) // exits
 	o.fronts, o.methods, o.connections = strings.Split(fronts, ","), strings.Split(methods, ","), strings.Split(connections, ",")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "benchocsp:", err)
-		os.Exit(1)
-	}
+	return run(ctx, o)
 }
 
 func run(ctx context.Context, o options) error {

@@ -203,7 +203,7 @@ func startTarget(ctx context.Context, name, dir, profile string) (*target, error
 	if err != nil {
 		return nil, err
 	}
-	cmd := pinned(ctx, 0, self, "-serve", name, "-cpuprofile", profile)
+	cmd := pinned(ctx, 0, self, "fronts", "-serve", name, "-cpuprofile", profile)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
