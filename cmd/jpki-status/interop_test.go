@@ -51,7 +51,7 @@ func TestGETIsPOST(t *testing.T) {
 	const each = 4
 	for n := range each {
 		clients.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(n), 1)) //nolint:gosec // which requests are made
+			random := rand.New(rand.NewPCG(uint64(n), 1))
 			nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", u.Host)
 			if err != nil {
 				t.Error(err)
