@@ -17,7 +17,6 @@ import (
 	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/ocsp/cache"
-	"github.com/openjpki/jpki/ocsp/front"
 	"github.com/openjpki/jpki/ocsp/status"
 )
 
@@ -119,7 +118,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	// 5.
-	loops = append(loops, serveFront(listener, public), boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder, written, log)))
+	loops = append(loops, boot.Serve("OCSP", listener, public), boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder, written, log)))
 	count("jpki_ocsp_responses_total", "OCSP responses, by outcome.", responder.Outcomes)
 	count("jpki_ocsp_sources_total", "Where OCSP answers came from.", responder.Sources)
 	count("jpki_ocsp_listener_total", "What came to the listener, by outcome.", listener.Outcomes)
@@ -137,25 +136,6 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	log.InfoContext(ctx, "serving", slog.String("ocsp", public.Addr().String()), slog.String("admin", admin.Addr().String()), slog.Int("certificates", index.Len()))
 	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: boot.Admin(func() error { return ready(index) }, metrics...)}}, loops...)
 	return errors.Join(err, index.Save())
-}
-
-// serveFront is a loop that serves until its context ends, and then until what was begun is answered.
-func serveFront(s *front.Server, l net.Listener) func(context.Context) error {
-	return func(ctx context.Context) error {
-		ended := make(chan error, 1)
-		go func() { ended <- s.Serve(l) }()
-		select {
-		case err := <-ended:
-			return fmt.Errorf("serve OCSP: %w", err)
-		case <-ctx.Done():
-		}
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if s.Shutdown(drain) != nil {
-			_ = s.Close()
-		}
-		return nil
-	}
 }
 
 // patience is how old the view may become before nothing more should be sent here. It is longer than the bound within

@@ -83,6 +83,34 @@ func Run(ctx context.Context, log *slog.Logger, services []Service, loops ...fun
 	return g.Wait()
 }
 
+// A Server serves one listener and is no http.Server, or more than one.
+type Server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// Serve is a loop that serves until its context ends, and then until what was begun is answered.
+func Serve(name string, s Server, l net.Listener) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(l) }()
+		select {
+		case err := <-ended:
+			if ctx.Err() == nil {
+				return fmt.Errorf("serve %s: %w", name, err)
+			}
+		case <-ctx.Done():
+		}
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if s.Shutdown(stop) != nil {
+			_ = s.Close()
+		}
+		return nil
+	}
+}
+
 // Every calls f at once and then at intervals until the context ends; errors are logged and do not stop it.
 func Every(log *slog.Logger, name string, interval time.Duration, f func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -121,16 +122,17 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.reader.Close() }()
+	defer func() { _, _ = s.reader.Close(), s.answers.Close() }()
 	services[0].Handler, services[0].TLS = s.station, &tls.Config{Certificates: []tls.Certificate{s.keys.server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
-	services[1].Handler = s.statusHandler()
 	services[2].Handler = http.HandlerFunc(s.serveBank)
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)
 	services[4].Handler, services[4].TLS = s.enrolment, services[0].TLS
+	public := services[1].Listener // of the status zone, which has a server of its own
+	services = slices.Delete(services, 1, 2)
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	loops = append(loops, func(ctx context.Context) error {
+	loops = append(loops, boot.Serve("status", s.front, public), func(ctx context.Context) error {
 		defer stop() // nothing runs on without the story's process
 		err := s.live(ctx)
 		if s.opt.Once && errors.Is(err, context.Canceled) {

@@ -26,6 +26,8 @@ import (
 	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/crl"
 	"github.com/openjpki/jpki/ocsp"
+	"github.com/openjpki/jpki/ocsp/cache"
+	"github.com/openjpki/jpki/ocsp/front"
 	ocspstatus "github.com/openjpki/jpki/ocsp/status"
 	"github.com/openjpki/jpki/verifier"
 	verifierapi "github.com/openjpki/jpki/verifier/api"
@@ -44,9 +46,17 @@ type authority struct {
 type status struct {
 	reader    *store.StatusReader
 	index     *ocspstatus.Index
+	answers   *cache.Memory // signed
 	responder *ocsp.Responder
+	front     *front.Server
 	lists     *crl.Server
 }
+
+// answerBytes is how much memory signed answers may take: some fifty thousand of them.
+const answerBytes = 64 << 20
+
+// connections may be open to the status zone at once, all of them from this machine.
+const connections = 20_000
 
 // relyingParty is a bank's zone: trust anchors and addresses.
 type relyingParty struct {
@@ -295,7 +305,15 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if err != nil {
 		return nil, err
 	}
-	if s.responder, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: s.index, Now: time.Now, Prefix: "/ocsp"}); err != nil {
+	if s.answers, err = cache.NewMemory(cache.MemoryConfig{Bytes: answerBytes}); err != nil {
+		return nil, err
+	}
+	if s.responder, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: s.index, Now: time.Now, Prefix: "/ocsp", Near: s.answers}); err != nil {
+		return nil, err
+	}
+	if s.front, err = front.New(front.Config{
+		Exchanger: s.responder, Now: time.Now, Log: s.log, Prefix: "/ocsp", Other: http.HandlerFunc(s.serveFiles), Connections: connections, PerAddress: connections,
+	}); err != nil {
 		return nil, err
 	}
 	if s.lists, err = crl.NewServer(crl.ServerConfig{Dir: s.dir.path("public", "crl"), Now: time.Now}); err != nil {
@@ -312,20 +330,16 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	}, nil
 }
 
-// statusHandler looks at the path as it came: a router would clean the slashes of a base64 request away.
-func (s *System) statusHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/ocsp" || strings.HasPrefix(r.URL.Path, "/ocsp/"):
-			s.responder.ServeHTTP(w, r)
-		case strings.HasPrefix(r.URL.Path, "/crl/"):
-			s.lists.ServeHTTP(w, r)
-		case strings.HasPrefix(r.URL.Path, "/ca/"):
-			s.serveCA(w, r)
-		default:
-			jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
-		}
-	})
+// serveFiles answers what is not OCSP.
+func (s *System) serveFiles(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/crl/"):
+		s.lists.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/ca/"):
+		s.serveCA(w, r)
+	default:
+		jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
+	}
 }
 
 // serveCA hands out an authority's certificate, DER: /ca/sign-1.cer.
@@ -446,6 +460,8 @@ func (s *System) metrics() []boot.Metric {
 		boot.Outcomes("jpki_enrolment_requests_total", "Requests for stations' certificates, by outcome.", s.enrolment.Outcomes),
 		boot.Outcomes("jpki_authority_batch_lines_total", "Lines of batches, by outcome.", s.station.LineOutcomes),
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
+		boot.Outcomes("jpki_ocsp_sources_total", "Where OCSP answers came from.", s.responder.Sources),
+		boot.Outcomes("jpki_ocsp_listener_total", "What came to the status zone's listener, by outcome.", s.front.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
 		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bankOutcomes),
