@@ -614,7 +614,7 @@ func TestKilledAndStoppedRelays(t *testing.T) {
 		err := db.Update(t.Context(), func(tx *store.Tx) error {
 			for i := range int64(n) {
 				c := entry(first + i)
-				c.Status = jpki.Status{State: jpki.Suspended, Reason: jpki.CertificateHold, Since: since}
+				c.Status = jpki.Status{State: jpki.Good, Since: since}
 				if err := tx.AddStatus(c); err != nil {
 					return err
 				}

@@ -203,7 +203,7 @@ func TestWhatBreaksAPromise(t *testing.T) {
 			r.tally.refusals = []refusal{{at: 8 * s}}
 			r.sc.excuse = func(*tally, refusal) bool { return true }
 		}, []string{"not well again within 5s"}},
-		{"slow for too long", func(r *row) { r.tally.sights = []sight{{committed: 7 * s, seen: 8 * s}} }, []string{"not well again within 5s"}},
+		{"slow for too long", func(r *row) { r.tally.sights = []sight{{committed: 7 * s, seen: 9 * s}} }, []string{"not well again within 5s"}},
 	} {
 		r := good()
 		test.spoil(&r)

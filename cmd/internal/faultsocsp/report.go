@@ -28,11 +28,8 @@ func (r row) refused() (out []refusal) {
 	return out
 }
 
-// slow is the time that a change may take to be seen for all to be called well again.
-const slow = bound / 4
-
 // recovered returns how long after the fault's end the last trouble was: a refusal, excused or not, of a responder that
-// must see changes, or a change that was slow to be seen.
+// must see changes, or a change that was seen later than the bound.
 func (r row) recovered() time.Duration {
 	last := r.tally.healed
 	for _, one := range r.tally.refusals {
@@ -41,7 +38,7 @@ func (r row) recovered() time.Duration {
 		}
 	}
 	for _, s := range r.tally.sights {
-		if s.committed > r.tally.fault && s.seen-s.committed > int64(slow) {
+		if s.committed > r.tally.fault && s.seen-s.committed > int64(bound) {
 			last = max(last, s.seen)
 		}
 	}
@@ -107,9 +104,10 @@ stale: the question was sent more than %v after the commit had returned, and the
 true, as good for a number that was never issued. visible: from the return of the commit to the first answer that says it,
 asked every %v. recovery: from the fault's end to the last refusal or change that took more than %v to be seen. target: for
 p99, and no promise. Clocks that are wrong and signing keys that are away or hang cannot be had from outside without changing the
-program: ocsp/status TestStoppedProcess and ocsp TestLate, TestClockSetBack, TestKeyHangs and TestKeyFails have them. Seed %d.
+program: ocsp/status TestStoppedProcess and ocsp TestLate, TestClocksDiffer, TestClockJumps, TestKeyHangs and
+TestKeyFails have them. Seed %d.
 %d processors; load averages at the end %s. Where they are above the processors, times say more about other work than about us.
-`, bound, watchClosely, slow, seed, runtime.GOMAXPROCS(0), load)
+`, bound, watchClosely, bound, seed, runtime.GOMAXPROCS(0), load)
 	for _, r := range rows {
 		if r.sc.remark != "" || r.note != "" {
 			_, _ = fmt.Fprintf(w, "%s: %s\n", r.sc.name, strings.Trim(r.sc.remark+"; "+r.note, "; "))

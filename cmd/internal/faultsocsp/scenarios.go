@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -99,7 +100,7 @@ var scenarios = []scenario{
 		},
 		remark: "changes made while it was stopped count from when it goes on; what it was answering when it was stopped it may refuse",
 	},
-	{name: "slow-clients", fault: "10,000 slow connections to responder 3", hold: 12 * time.Second, begin: (*stage).crawl, heal: stop},
+	{name: "slow-clients", fault: "10,000 slow connections to responder 3", hold: 14 * time.Second, begin: (*stage).crawl, heal: stop},
 	{name: "flood", fault: "random serials from 64 connections", hold: 4 * time.Second, begin: (*stage).flood, heal: stop},
 	{
 		name: "lagging-copy", fault: "responder 4 knows a paused standby only", hold: 3 * time.Second,
@@ -204,6 +205,8 @@ func (s *stage) killRelaysPrimary(*play) error {
 // slowConnections is how many crawl makes, from so many addresses that none has more than a responder lets one have.
 const slowConnections, slowAddresses = 10_000, 20
 
+var errClosed = errors.New("the responder has had enough")
+
 // crawl sends a request over each of many connections, an octet a second. What is closed is opened again.
 func (s *stage) crawl(p *play) error {
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -225,6 +228,7 @@ func (s *stage) crawl(p *play) error {
 			return err
 		}
 		defer func() { _ = c.Close() }()
+		defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 		defer open.Add(-1)
 		if n := open.Add(1); n > most.Load() {
 			most.Store(n)
@@ -233,8 +237,9 @@ func (s *stage) crawl(p *play) error {
 			if _, err := c.Write([]byte{octet}); err != nil {
 				return err
 			}
-			if err := sleep(ctx, time.Second); err != nil {
-				return err
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				return errClosed
 			}
 		}
 		return nil
@@ -242,7 +247,7 @@ func (s *stage) crawl(p *play) error {
 	for i := range slowConnections {
 		from := &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%slowAddresses))}
 		all.Go(func() {
-			for sleep(ctx, time.Duration(i)*100*time.Microsecond) == nil {
+			for sleep(ctx, time.Duration(i)*400*time.Microsecond) == nil {
 				if one(from) != nil && sleep(ctx, 100*time.Millisecond) == nil {
 					again.Add(1)
 				}
