@@ -157,7 +157,7 @@ func (o *watchOptions) config(dir string) (cfg watch.Config, done func(), err er
 		if err != nil {
 			return cfg, done, err
 		}
-		for _, url := range strings.FieldsSeq(string(text)) {
+		for url := range strings.FieldsSeq(string(text)) {
 			cfg.Targets = append(cfg.Targets, watch.Target{URL: url, Full: strings.HasSuffix(url, "/full.crl")})
 		}
 	}
