@@ -60,8 +60,8 @@ func (a *Authority) RevokeAll(ctx context.Context, by jpki.Actor, m MassRevocati
 		return 0, jpki.Errorf(jpki.Forbidden, "a %s does not revoke many at once", by.Role)
 	case !slices.Contains(massCauses, m.Cause):
 		return 0, jpki.Errorf(jpki.Malformed, "cause is none of those to revoke many certificates at once")
-	case m.PerSecond < 0:
-		return 0, jpki.Errorf(jpki.Malformed, "a rate is not negative")
+	case m.PerSecond < 0 || m.PerSecond > 1_000_000:
+		return 0, jpki.Errorf(jpki.Malformed, "a rate is 1 to 1000000, or 0 for none")
 	}
 	if err := errors.Join(checkIdempotencyKey(m.Name), checkIdentifier("operator", by.ID), checkCriteria(m.Criteria)); err != nil {
 		return 0, err

@@ -130,8 +130,10 @@ func TestCriteria(t *testing.T) {
 		}
 		counts, err := w.a.PreviewRevocation(w.t.Context(), store.Criteria{KeyPrefix: "k"})
 		want := []store.MatchCount{
-			{Kind: jpki.CardAuth, Municipality: "99101", State: jpki.Good, Count: 2}, {Kind: jpki.CardAuth, Municipality: "99202", State: jpki.Good, Count: 1},
-			{Kind: jpki.CardSign, Municipality: "99101", State: jpki.Good, Count: 2}, {Kind: jpki.CardSign, Municipality: "99202", State: jpki.Good, Count: 1},
+			{Kind: jpki.CardAuth, Municipality: "99101", State: jpki.Good, Count: 2},
+			{Kind: jpki.CardAuth, Municipality: "99202", State: jpki.Good, Count: 1},
+			{Kind: jpki.CardSign, Municipality: "99101", State: jpki.Good, Count: 2},
+			{Kind: jpki.CardSign, Municipality: "99202", State: jpki.Good, Count: 1},
 		}
 		if diff := cmp.Diff(want, counts); err != nil || diff != "" {
 			w.t.Errorf("%v (-want +got)\n%s", err, diff)

@@ -13,6 +13,7 @@ import (
 	"hash"
 	"io"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -479,10 +480,8 @@ func forExtensions(b []byte, each func(id string, critical bool, value cryptobyt
 		if !ext.ReadASN1(&value, cryptobyte_asn1.OCTET_STRING) || !ext.Empty() {
 			return errDER
 		}
-		for _, before := range seen {
-			if before == string(id) {
-				return fmt.Errorf("extension %x is there twice", []byte(id))
-			}
+		if slices.Contains(seen, string(id)) {
+			return fmt.Errorf("extension %x is there twice", []byte(id))
 		}
 		seen = append(seen, string(id))
 		if len(seen) > 64 {

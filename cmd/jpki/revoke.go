@@ -128,24 +128,18 @@ func (o *revokeOrder) preview(c *cobra.Command, a *ca.Authority) error {
 
 func (o *revokeOrder) carryOut(c *cobra.Command, a *ca.Authority) error {
 	bars, bar := progress(c.Context(), "revoke", o.expect, 0)
-	first := true
 	total, err := a.RevokeAll(c.Context(), ca.Operator(o.operator), ca.MassRevocation{
 		Name: o.name, Criteria: o.criteria, Cause: jpki.Cause(o.cause), Expect: o.expect, PerSecond: o.rate,
-		Progress: func(done, total int) {
-			if first { // of an order that goes on, less is left than was expected
-				bar.SetTotal(int64(total), false)
-				first = false
-			}
-			bar.SetCurrent(int64(done))
-		},
+		Progress: func(done, total int) { bar.SetCurrent(int64(o.expect - total + done)) }, // of an order that goes on, less is left than was expected
 	})
+	if err == nil {
+		bar.SetCurrent(int64(o.expect))
+	}
+	bar.Abort(false) // does nothing to one that is full
+	bars.Wait()
 	if err != nil {
-		bar.Abort(false)
-		bars.Wait()
 		return err
 	}
-	bar.SetTotal(-1, true)
-	bars.Wait()
 	if o.asJSON {
 		return json.NewEncoder(c.OutOrStdout()).Encode(struct {
 			Name    string `json:"name"`

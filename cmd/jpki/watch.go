@@ -96,7 +96,7 @@ shows what it finds to Prometheus.`,
 
 // look looks once and remembers what it saw.
 func (o *watchOptions) look(ctx context.Context, dir string) (report watch.Report, err error) {
-	cfg, done, err := o.config(ctx, dir)
+	cfg, done, err := o.config(dir)
 	if err != nil {
 		return report, err
 	}
@@ -126,7 +126,7 @@ func (o *watchOptions) look(ctx context.Context, dir string) (report watch.Repor
 }
 
 // config finds out what to look at.
-func (o *watchOptions) config(ctx context.Context, dir string) (cfg watch.Config, done func(), err error) {
+func (o *watchOptions) config(dir string) (cfg watch.Config, done func(), err error) {
 	done = func() {}
 	client := &http.Client{Timeout: 5 * time.Minute}
 	cfg = watch.Config{Now: time.Now, MaxAge: o.maxAge, Sample: o.sample, Fetch: func(ctx context.Context, url string) (io.ReadCloser, error) { return fetchList(ctx, client, url) }}
@@ -157,13 +157,13 @@ func (o *watchOptions) config(ctx context.Context, dir string) (cfg watch.Config
 		if err != nil {
 			return cfg, done, err
 		}
-		for _, url := range strings.Fields(string(text)) {
+		for url := range strings.FieldsSeq(string(text)) {
 			cfg.Targets = append(cfg.Targets, watch.Target{URL: url, Full: strings.HasSuffix(url, "/full.crl")})
 		}
 	}
 	ocspURL := o.ocspURL
 	if len(cfg.Targets) == 0 || len(cfg.Issuers) == 0 {
-		if done, err = o.sandboxConfig(ctx, dir, &cfg, &ocspURL); err != nil {
+		if done, err = o.sandboxConfig(dir, &cfg, &ocspURL); err != nil {
 			return cfg, done, err
 		}
 	}
@@ -178,7 +178,7 @@ func (o *watchOptions) config(ctx context.Context, dir string) (cfg watch.Config
 }
 
 // sandboxConfig fills in what the sandbox in dir publishes, whose certificates are its own and what its database knows.
-func (o *watchOptions) sandboxConfig(ctx context.Context, dir string, cfg *watch.Config, ocspURL *string) (done func(), err error) {
+func (o *watchOptions) sandboxConfig(dir string, cfg *watch.Config, ocspURL *string) (done func(), err error) {
 	done = func() {}
 	env, err := sandbox.Load(dir)
 	if err != nil {
