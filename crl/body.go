@@ -48,7 +48,7 @@ func latest(changes []Change) []Change {
 // spool encodes a source's entries into a file, once, so that a signature can be made of what was measured.
 func spool(f *os.File, entries iter.Seq2[Entry, error]) (body, error) {
 	var failed error
-	size, _, err := writeEntries(f, func(yield func(Entry) bool) {
+	size, err := writeEntries(f, func(yield func(Entry) bool) {
 		for e, err := range entries {
 			if err != nil {
 				failed = fmt.Errorf("read what is revoked: %w", err)

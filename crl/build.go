@@ -48,8 +48,7 @@ var (
 // does not depend on their number. After an error w may have got a part of a CRL.
 func Build(w io.Writer, t Template, entries iter.Seq[Entry]) error {
 	list := body{write: func(w io.Writer) (int64, error) {
-		size, _, err := writeEntries(w, entries, t.Base != nil)
-		return size, err
+		return writeEntries(w, entries, t.Base != nil)
 	}}
 	var err error
 	if list.size, err = list.write(io.Discard); err == nil {
@@ -230,27 +229,28 @@ func (l *tbsCertList) writeTo(w io.Writer) error {
 	return b.Flush() // with the first error of all writes
 }
 
-// writeEntries walks entries once, checks and writes them, and returns how many octets and entries they are.
-func writeEntries(w io.Writer, entries iter.Seq[Entry], delta bool) (size, count int64, err error) {
+// writeEntries walks entries once, checks and writes them, and returns how many octets they are.
+func writeEntries(w io.Writer, entries iter.Seq[Entry], delta bool) (size int64, err error) {
+	count := 0
 	b := bufio.NewWriterSize(w, bufferSize)
 	var buf [128]byte
 	var last, serial []byte
 	for e := range entries {
 		last, serial = serial, e.Serial.Append(last[:0])
 		if count > 0 && compare(last, serial) >= 0 {
-			return 0, 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
+			return 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
 		}
 		der, err := appendEntry(buf[:0], serial, e, delta)
 		if err != nil {
-			return 0, 0, fmt.Errorf("entry %s: %w", e.Serial, err)
+			return 0, fmt.Errorf("entry %s: %w", e.Serial, err)
 		}
 		if _, err := b.Write(der); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		size += int64(len(der))
 		count++
 	}
-	return size, count, b.Flush()
+	return size, b.Flush()
 }
 
 // bufferSize is that of buffers between files, hashes and parsers.

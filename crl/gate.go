@@ -61,7 +61,7 @@ func gateTimeOf(t time.Time) gateTime {
 	hour, minute, second := t.Clock()
 	n := gateTime(0)
 	for _, v := range [...]int{year*100 + int(month), day, hour, minute, second} {
-		n = n*100 + gateTime(v) //nolint:gosec // none is negative
+		n = n*100 + gateTime(v)
 	}
 	return n
 }

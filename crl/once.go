@@ -76,7 +76,7 @@ type known struct {
 // maxChanges is how many changes are held in memory; for more the source is read.
 const maxChanges = 50_000
 
-// a publication is one list on its way.
+// A publication is one list on its way.
 type publication struct {
 	p     *Publisher
 	t     target
@@ -289,8 +289,7 @@ func (l *publication) make(ctx context.Context, st *state, changes []Change, mar
 		}
 	}
 	encoded := body{write: func(w io.Writer) (int64, error) {
-		size, _, err := writeEntries(w, entries, true)
-		return size, err
+		return writeEntries(w, entries, true)
 	}}
 	var err error
 	if encoded.size, err = encoded.write(io.Discard); err != nil {

@@ -34,7 +34,7 @@ func stream(dir string, cert *x509.Certificate, key *rsa.PrivateKey) error {
 	if err := eachRecord(dir, func(r *record) error { size += len(encode(r)); return nil }); err != nil {
 		return err
 	}
-	sequence := func(n int) []byte { return []byte{0x30, 0x84, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)} } //nolint:gosec // of the limit
+	sequence := func(n int) []byte { return []byte{0x30, 0x84, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)} }
 	algorithm := []byte("\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00")
 	head := append([]byte{2, 1, 1}, algorithm...)
 	head = append(head, cert.RawSubject...)

@@ -61,19 +61,18 @@ type bench struct {
 	status      string // the program
 	profile     string
 
-
-	dir                            string // temporary
-	authority                      *authority
-	set, peerSet                   *set
-	nginxMemory, nginxFile         *server
-	hit, fromRedis, live           *server
-	cfssl, plainRedis              *server
-	sizes                          []*size
-	signer                         *signer
-	rates                          []rates
-	samples                        map[row][]sample
-	order                          []row
-	ends                           []func() error
+	dir                    string // temporary
+	authority              *authority
+	set, peerSet           *set
+	nginxMemory, nginxFile *server
+	hit, fromRedis, live   *server
+	cfssl, plainRedis      *server
+	sizes                  []*size
+	signer                 *signer
+	rates                  []rates
+	samples                map[row][]sample
+	order                  []row
+	ends                   []func() error
 }
 
 func newBench(args []string) *bench {
@@ -481,8 +480,6 @@ func (b *bench) servers() (out []*server) {
 	}
 	return out
 }
-
-
 
 // endedCPU is the processor time of children that have ended.
 func endedCPU() time.Duration {
