@@ -61,19 +61,18 @@ type bench struct {
 	status      string // the program
 	profile     string
 
-
-	dir                            string // temporary
-	authority                      *authority
-	set, peerSet                   *set
-	nginxMemory, nginxFile         *server
-	hit, fromRedis, live           *server
-	cfssl, plainRedis              *server
-	sizes                          []*size
-	signer                         *signer
-	rates                          []rates
-	samples                        map[row][]sample
-	order                          []row
-	ends                           []func() error
+	dir                    string // temporary
+	authority              *authority
+	set, peerSet           *set
+	nginxMemory, nginxFile *server
+	hit, fromRedis, live   *server
+	cfssl, plainRedis      *server
+	sizes                  []*size
+	signer                 *signer
+	rates                  []rates
+	samples                map[row][]sample
+	order                  []row
+	ends                   []func() error
 }
 
 func newBench(args []string) *bench {
@@ -383,37 +382,42 @@ func coldOf(n int) string { return fmt.Sprintf("of %.0e, any, signed", float64(n
 
 // measure asks one server for a second, after a look whether it answers rightly.
 func (b *bench) measure(ctx context.Context, round int, d *duty) error {
-	fail := func(err error) error {
-		return fmt.Errorf("%s, %s, %s connections: %w", d.what, d.method, d.connections, err)
-	}
 	if d.server != b.nginxMemory && d.server != b.nginxFile {
 		if _, err := d.set.check(ctx, d.method, d.server.address, d.server.path, asked/20); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 	}
+	return b.load(ctx, round, d, time.Second)
+}
+
+func (d *duty) fail(err error) error {
+	return fmt.Errorf("%s, %s, %s connections: %w", d.what, d.method, d.connections, err)
+}
+
+func (b *bench) load(ctx context.Context, round int, d *duty, length time.Duration) error {
 	var before, after map[string]float64
 	var err error
 	if d.from != nil {
 		if before, err = d.server.sources(ctx); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 	}
 	cpu, err := d.server.cpu()
 	if err != nil {
-		return fail(err)
+		return d.fail(err)
 	}
 	s := sample{at: round}
-	if s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, time.Second); err != nil {
-		return fail(err)
+	if s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, length); err != nil {
+		return d.fail(err)
 	}
 	used, err := d.server.cpu()
 	if err != nil {
-		return fail(err)
+		return d.fail(err)
 	}
 	s.perCPU = float64(s.Requests-s.Failed) / max((used-cpu).Seconds(), 1e-3)
 	if d.from != nil {
 		if after, err = d.server.sources(ctx); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 		of := func(names ...string) (n float64) {
 			for _, name := range names {
@@ -431,13 +435,20 @@ func (b *bench) measure(ctx context.Context, round int, d *duty) error {
 	return nil
 }
 
-// measureOpenSSL asks a new "openssl ocsp" over two connections.
+// measureOpenSSL looks whether one "openssl ocsp" answers rightly and asks another for two seconds.
 func (b *bench) measureOpenSSL(ctx context.Context, round int) error {
 	s, stop, err := b.startOpenSSL(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.measure(ctx, round, &duty{row{openSSL, "POST", "2"}, s, b.peerSet, nil}), stop())
+	_, err = b.peerSet.check(ctx, "POST", s.address, s.path, asked/20)
+	if err := errors.Join(err, stop()); err != nil {
+		return fmt.Errorf("%s: %w", openSSL, err)
+	}
+	if s, stop, err = b.startOpenSSL(ctx); err != nil {
+		return err
+	}
+	return errors.Join(b.load(ctx, round, &duty{row{openSSL, "POST", "2"}, s, b.peerSet, nil}, 2*time.Second), stop())
 }
 
 // A meter is the processor time that the machine has spent, and what this process's children that ended spent of it.
@@ -481,8 +492,6 @@ func (b *bench) servers() (out []*server) {
 	}
 	return out
 }
-
-
 
 // endedCPU is the processor time of children that have ended.
 func endedCPU() time.Duration {
