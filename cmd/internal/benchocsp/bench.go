@@ -44,6 +44,7 @@ type row struct {
 type sample struct {
 	result
 	meant float64 // share of a server's answers, if it is ours, that came from where the row says
+	void  bool    // too few did: it does not count
 	at    int     // the round
 }
 
@@ -426,6 +427,7 @@ func (b *bench) load(ctx context.Context, round int, d *duty, length time.Durati
 			return n
 		}
 		s.meant = of(d.from...) / max(1, of("near", "far", "signed", "shared"))
+		s.void = s.meant < 0.95
 		s.Failed += int(of("tryLater", "internalError", "unauthorized", "malformedRequest", "unknown"))
 	}
 	if _, known := b.samples[d.row]; !known {
