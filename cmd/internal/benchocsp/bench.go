@@ -44,6 +44,7 @@ type row struct {
 type sample struct {
 	result
 	meant float64 // share of a server's answers, if it is ours, that came from where the row says
+	void  bool    // too few did: it does not count
 	at    int     // the round
 }
 
@@ -382,37 +383,42 @@ func coldOf(n int) string { return fmt.Sprintf("of %.0e, any, signed", float64(n
 
 // measure asks one server for a second, after a look whether it answers rightly.
 func (b *bench) measure(ctx context.Context, round int, d *duty) error {
-	fail := func(err error) error {
-		return fmt.Errorf("%s, %s, %s connections: %w", d.what, d.method, d.connections, err)
-	}
 	if d.server != b.nginxMemory && d.server != b.nginxFile {
 		if _, err := d.set.check(ctx, d.method, d.server.address, d.server.path, asked/20); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 	}
+	return b.load(ctx, round, d, time.Second)
+}
+
+func (d *duty) fail(err error) error {
+	return fmt.Errorf("%s, %s, %s connections: %w", d.what, d.method, d.connections, err)
+}
+
+func (b *bench) load(ctx context.Context, round int, d *duty, length time.Duration) error {
 	var before, after map[string]float64
 	var err error
 	if d.from != nil {
 		if before, err = d.server.sources(ctx); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 	}
 	cpu, err := d.server.cpu()
 	if err != nil {
-		return fail(err)
+		return d.fail(err)
 	}
 	s := sample{at: round}
-	if s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, time.Second); err != nil {
-		return fail(err)
+	if s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, length); err != nil {
+		return d.fail(err)
 	}
 	used, err := d.server.cpu()
 	if err != nil {
-		return fail(err)
+		return d.fail(err)
 	}
 	s.perCPU = float64(s.Requests-s.Failed) / max((used-cpu).Seconds(), 1e-3)
 	if d.from != nil {
 		if after, err = d.server.sources(ctx); err != nil {
-			return fail(err)
+			return d.fail(err)
 		}
 		of := func(names ...string) (n float64) {
 			for _, name := range names {
@@ -421,6 +427,7 @@ func (b *bench) measure(ctx context.Context, round int, d *duty) error {
 			return n
 		}
 		s.meant = of(d.from...) / max(1, of("near", "far", "signed", "shared"))
+		s.void = s.meant < 0.95
 		s.Failed += int(of("tryLater", "internalError", "unauthorized", "malformedRequest", "unknown"))
 	}
 	if _, known := b.samples[d.row]; !known {
@@ -430,13 +437,20 @@ func (b *bench) measure(ctx context.Context, round int, d *duty) error {
 	return nil
 }
 
-// measureOpenSSL asks a new "openssl ocsp" over two connections.
+// measureOpenSSL looks whether one "openssl ocsp" answers rightly and asks another for two seconds.
 func (b *bench) measureOpenSSL(ctx context.Context, round int) error {
 	s, stop, err := b.startOpenSSL(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.measure(ctx, round, &duty{row{openSSL, "POST", "2"}, s, b.peerSet, nil}), stop())
+	_, err = b.peerSet.check(ctx, "POST", s.address, s.path, asked/20)
+	if err := errors.Join(err, stop()); err != nil {
+		return fmt.Errorf("%s: %w", openSSL, err)
+	}
+	if s, stop, err = b.startOpenSSL(ctx); err != nil {
+		return err
+	}
+	return errors.Join(b.load(ctx, round, &duty{row{openSSL, "POST", "2"}, s, b.peerSet, nil}, 2*time.Second), stop())
 }
 
 // A meter is the processor time that the machine has spent, and what this process's children that ended spent of it.

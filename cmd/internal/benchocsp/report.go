@@ -26,7 +26,7 @@ func (b *bench) ratio(x, y row, figure func(sample) float64) float64 {
 	var values []float64
 	over := b.samples[y]
 	for i, s := range b.samples[x] {
-		if i < len(over) && figure(over[i]) > 0 {
+		if i < len(over) && figure(over[i]) > 0 && !s.void && !over[i].void {
 			values = append(values, figure(s)/figure(over[i]))
 		}
 	}
@@ -71,7 +71,7 @@ func (b *bench) table(w io.Writer) {
 	}
 	fmt.Fprint(w, `
 per CPU-s: requests for a second of the server's processes, with Redis' for those on Redis. "/ nginx" is to nginx answering
-from memory in the same round. "as meant" is the share of our answers that came from where the row says: the shelf in the
+from memory in the same round; a round in which fewer than 95 % were as meant does not count there. "as meant" is the share of our answers that came from where the row says: the shelf in the
 process, Redis, or the key. Every server was asked some questions before each measurement and its answers' signatures and
 statuses were right; nginx sends the same octets always, and the file by GET only. Servers share one processor, wrk has another.
 `)

@@ -316,6 +316,11 @@ func (b *bench) startOpenSSL(ctx context.Context) (s *server, stop func() error,
 	if err != nil {
 		return nil, nil, err
 	}
+	end := stop
+	stop = func() error {
+		_ = syscall.Kill(-pid, syscall.SIGKILL) // it leads a group, and its children do not always go with it
+		return end()
+	}
 	s = &server{address: address, pids: []int{pid}}
 	err = b.await(ctx, "openssl", 20*time.Second, func() error {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
