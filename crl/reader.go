@@ -562,7 +562,7 @@ const zeros = '0'<<32 | '0'<<40 | '0'<<48 | '0'<<56
 // pairs reads eight digits at once: the numbers that pairs of them make, one in the lower octet of each.
 func pairs(digits uint64) (numbers int, ok bool) {
 	d := digits ^ 0x3030303030303030 // 0 to 9, of digits
-	ok = (d|d+0x7676767676767676)&0x8080808080808080 == 0
+	ok = (d|(d+0x7676767676767676))&0x8080808080808080 == 0
 	d = d*10 + d>>8
 	return int(d&0xff | d>>8&0xff00 | d>>16&0xff0000 | d>>24&0xff000000), ok
 }
