@@ -51,7 +51,12 @@ func start(t *testing.T) (string, sandbox.Env) {
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			env, err := sandbox.Load(dir)
 			if err == nil && env.OCSPURL != "" {
-				t.Cleanup(func() { stop(); <-ended })
+				t.Cleanup(func() {
+					stop()
+					if err := <-ended; err != nil {
+						t.Errorf("sandbox: %v", err)
+					}
+				})
 				return dir, env
 			}
 			select {

@@ -152,6 +152,10 @@ func ocspCounter(outcome string) string {
 	return fmt.Sprintf("jpki_ocsp_responses_total{outcome=%q}", outcome)
 }
 
+func listenerCounter(outcome string) string {
+	return fmt.Sprintf("jpki_ocsp_listener_total{outcome=%q}", outcome)
+}
+
 func abuseOCSP(t *testing.T, env sandbox.Env, counted map[string]int) {
 	c := newClient(nil)
 	sample, err := sandbox.ReadCertificate(env.SampleSignCert)
@@ -201,13 +205,18 @@ func abuseOCSP(t *testing.T, env sandbox.Env, counted map[string]int) {
 			t.Errorf("%s: HTTP status %d, %X", name, got.status, cut(got.body))
 		}
 	}
-	for _, path := range []string{"", "/", "//", "/!!!!", "/AAAA", "/" + strings.Repeat("A", 60_000), "/%00", "/..%2f..%2fetc%2fpasswd", "?x=y"} {
+	for _, path := range []string{"", "/", "//", "/!!!!", "/AAAA", "/" + strings.Repeat("A", 12_000), "/%00", "/..%2f..%2fetc%2fpasswd", "?x=y"} {
 		got := send(t, c, "GET", env.OCSPURL+path, "", nil)
 		counted[ocspCounter("malformedRequest")]++
 		if got.status != 200 || !bytes.Equal(got.body, malformed) {
 			t.Errorf("GET /ocsp%s: HTTP status %d, %X", cut([]byte(path)), got.status, cut(got.body))
 		}
 	}
+
+	if got := send(t, c, "GET", env.OCSPURL+"/"+strings.Repeat("A", 60_000), "", nil); got.status != http.StatusRequestURITooLong {
+		t.Errorf("an endless path: HTTP status %d", got.status)
+	}
+	counted[listenerCounter("target-too-long")]++
 
 	// A foreign issuer is told apart from an unknown number.
 	foreign, err := ocsp.NewRequest(selfMade(t), crypto.SHA1, nil, serial)
@@ -226,7 +235,7 @@ func abuseOCSP(t *testing.T, env sandbox.Env, counted map[string]int) {
 	// What is wrong with HTTP is a problem.
 	for _, method := range []string{"PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get"} {
 		got := send(t, c, method, env.OCSPURL, "application/ocsp-request", valid)
-		counted[ocspCounter("method-not-allowed")]++
+		counted[listenerCounter("method-not-allowed")]++
 		if got.status != 405 || got.problem(t, method) != "method-not-allowed" || got.header.Get("Allow") != "GET, POST" {
 			t.Errorf("%s: HTTP status %d, Allow %q", method, got.status, got.header.Get("Allow"))
 		}
@@ -235,12 +244,12 @@ func abuseOCSP(t *testing.T, env sandbox.Env, counted map[string]int) {
 		if got := send(t, c, "POST", env.OCSPURL, contentType, valid); got.status != 415 {
 			t.Errorf("Content-Type %s: HTTP status %d", contentType, got.status)
 		}
-		counted[ocspCounter("unsupported-media-type")]++
+		counted[listenerCounter("unsupported-media-type")]++
 	}
 	if got := send(t, c, "POST", env.OCSPURL+"/more", "application/ocsp-request", valid); got.status != 404 || got.problem(t, "POST /ocsp/more") != "not-found" {
 		t.Errorf("POST /ocsp/more: HTTP status %d", got.status)
 	}
-	counted[ocspCounter("not-found")]++
+	counted[listenerCounter("not-found")]++
 
 	// The base64 of a request is taken as it is, slashes and all.
 	for range 40 {
@@ -269,7 +278,6 @@ func abuseOCSP(t *testing.T, env sandbox.Env, counted map[string]int) {
 
 	// A client that says more than it sends, or that is no client.
 	raw(t, env.OCSPURL, "POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: 100\r\n\r\n0")
-	counted[ocspCounter("malformedRequest")]++
 	for _, text := range []string{"\x16\x03\x01\x02\x00\x01\x00", "GET / HTTP/9.9\r\n\r\n", "\r\n\r\n", "POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "GET /ocsp HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 50_000) + "\r\n"} {
 		if got := raw(t, env.OCSPURL, text); strings.HasPrefix(got, "HTTP/1.1 2") {
 			t.Errorf("%q was answered with %q", cut([]byte(text)), cut([]byte(got)))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"io"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -80,9 +81,7 @@ func through(next http.Handler, w http.ResponseWriter, r *http.Request, change f
 	rec := httptest.NewRecorder()
 	next.ServeHTTP(rec, r)
 	change(rec)
-	for name, v := range rec.Header() {
-		w.Header()[name] = v
-	}
+	maps.Copy(w.Header(), rec.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(rec.Body.Len()))
 	w.WriteHeader(rec.Code)
 	_, _ = w.Write(rec.Body.Bytes())

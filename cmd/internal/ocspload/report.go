@@ -68,9 +68,10 @@ func linear(from, to, a, b float64) func(float64) float64 {
 	return func(v float64) float64 { return a + (v-from)/(to-from)*(b-a) }
 }
 
-func newPlot(x0, x1, y0, y1 float64, logY bool) *plot {
+// newPlot makes axes from 0 to x1 and from y0 to y1.
+func newPlot(x1, y0, y1 float64, logY bool) *plot {
 	p := &plot{x0: marginLeft, x1: plotWidth - marginRight, bottom: plotHeight - marginFoot}
-	p.x = linear(x0, x1, p.x0, p.x1)
+	p.x = linear(0, x1, p.x0, p.x1)
 	if logY {
 		up := linear(math.Log10(y0), math.Log10(y1), p.bottom, marginHead)
 		p.y = func(v float64) float64 { return up(math.Log10(max(v, y0))) }
@@ -140,7 +141,7 @@ func roundName(d time.Duration) string {
 // quantilePlot shows latency by the share of answers that were slower, each tenth as wide as the one before.
 func (r *Result) quantilePlot() template.HTML {
 	from, to := decades(r.Latency.Quantile(0.01), r.Latency.Max)
-	p := newPlot(0, 5, from, to, true)
+	p := newPlot(5, from, to, true)
 	p.latencyRows(from, to)
 	for i, label := range []string{"0", "90%", "99%", "99.9%", "99.99%", "99.999%"} {
 		p.column(float64(i), label)
@@ -175,7 +176,7 @@ func (r *Result) densityPlot() template.HTML {
 	}
 	step := niceStep(most / 4)
 	top := math.Ceil(most/step) * step
-	p := newPlot(0, float64(len(bins)-1), 0, top, false)
+	p := newPlot(float64(len(bins)-1), 0, top, false)
 	for v := 0.0; v <= top*1.001; v += step {
 		p.rowLine(v, fmt.Sprintf("%g%%", v))
 	}
@@ -228,7 +229,7 @@ func (r *Result) ratePlot() template.HTML {
 	}
 	step := niceStep(top / 4)
 	top = max(math.Ceil(top/step), 1) * step
-	p := newPlot(0, end, 0, top, false)
+	p := newPlot(end, 0, top, false)
 	for v := 0.0; v <= top*1.001; v += step {
 		p.rowLine(v, fmt.Sprintf("%g", v))
 	}
@@ -246,7 +247,7 @@ func (r *Result) ratePlot() template.HTML {
 // timePlot shows latencies over time.
 func (r *Result) timePlot() template.HTML {
 	from, to := decades(r.Latency.Quantile(0.2), r.Latency.Max)
-	p := newPlot(0, r.Duration.Seconds(), from, to, true)
+	p := newPlot(r.Duration.Seconds(), from, to, true)
 	p.latencyRows(from, to)
 	p.seconds(r.Duration.Seconds())
 	var p50, p99, top []point
