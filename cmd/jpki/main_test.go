@@ -199,14 +199,14 @@ var reserved = struct {
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// freeOffset finds an offset at which all four ports are free, below the range from which outgoing connections take theirs.
+// freeOffset finds an offset at which all five ports are free, below the range from which outgoing connections take theirs.
 func freeOffset() (int, error) {
 	reserved.Lock()
 	defer reserved.Unlock()
 next:
 	for range 1000 {
 		offset := 1 + rand.IntN(32_000-8443)
-		ports := []int{8443 + offset, 8080 + offset, 8090 + offset, 8099 + offset}
+		ports := []int{8443 + offset, 8445 + offset, 8080 + offset, 8090 + offset, 8099 + offset}
 		for _, p := range ports {
 			if reserved.ports[p] {
 				continue next
@@ -275,6 +275,12 @@ func cmdSandbox(ts *testscript.TestScript, neg bool, args []string) {
 	offset, err := strconv.Atoi(ts.Getenv("OFFSET"))
 	ts.Check(err)
 	p, err := launch(dir, offset, args...)
+	for try := 0; err != nil && try < 5 && strings.Contains(err.Error(), "address already in use"); try++ { // somebody was quicker
+		offset, err = freeOffset()
+		ts.Check(err)
+		ts.Setenv("OFFSET", strconv.Itoa(offset))
+		p, err = launch(dir, offset, args...)
+	}
 	ts.Check(err)
 	running.Store(ts, p)
 	ts.Defer(p.kill)
