@@ -92,6 +92,7 @@ type Server struct {
 	base     context.Context
 	abort    context.CancelFunc // of base: when waiting has an end
 
+	gate    *gate
 	other   *http.Server // of connections that are handed over
 	handing handing
 	start   sync.Once
@@ -117,6 +118,10 @@ func New(cfg Config) (*Server, error) {
 		drained: make(chan struct{}),
 		handing: handing{conns: make(chan net.Conn), closed: make(chan struct{})},
 	}
+	var err error
+	if s.gate, err = newGate(); err != nil {
+		return nil, fmt.Errorf("make OCSP listener: %w", err)
+	}
 	s.work.New = func() any { return &work{out: make([]byte, 0, 4<<10)} }
 	s.middle.New = func() any { b := make([]byte, middleBuffer); return &b }
 	s.base, s.abort = context.WithCancel(context.Background())
@@ -141,6 +146,7 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Unlock()
 	s.start.Do(func() {
 		go s.watch()
+		go s.gate.run()                               // ends when the server stops
 		go func() { _ = s.other.Serve(&s.handing) }() // ends with handing
 	})
 	for failures := 0; ; {
@@ -314,6 +320,7 @@ func (s *Server) stop() {
 	if s.closing.Swap(true) {
 		return
 	}
+	s.gate.close()
 	for l := range s.listeners {
 		_ = l.Close()
 	}
