@@ -103,6 +103,18 @@ func Below(nodes []Node) func(Node) bool {
 	}
 }
 
+// Text returns what the texts of the set hold, in document order.
+func (s Set) Text() (string, error) {
+	v := &evaluation{doc: s.doc, work: s.doc.limits.Work}
+	var b strings.Builder
+	for i := range s.doc.nodes[0].end {
+		if s.doc.nodes[i].kind == textNode && v.spend(1) && s.Has(Node{doc: s.doc, n: i}) {
+			b.WriteString(s.doc.nodes[i].text)
+		}
+	}
+	return b.String(), v.err
+}
+
 // nodes lists a set in document order.
 func (s Set) nodes(v *evaluation) []Node {
 	var out []Node
