@@ -23,8 +23,8 @@ type KeyInfo struct {
 const maxMaterial = 200
 
 // readKeyInfo takes what it understands and passes over the rest.
-func readKeyInfo(n c14n.Node) (k KeyInfo) {
-	for _, c := range n.Elements() {
+func (s *Signature) readKeyInfo() (k KeyInfo) {
+	for _, c := range s.keyInfo.Elements() {
 		if len(k.Names)+len(k.Keys)+len(k.Certificates)+len(k.CRLs) > maxMaterial {
 			return k
 		}
@@ -41,6 +41,14 @@ func readKeyInfo(n c14n.Node) (k KeyInfo) {
 			if der, err := decode(c.Text()); err == nil {
 				if key, err := primitive.ParseKey(der); err == nil {
 					k.Keys = append(k.Keys, key)
+				}
+			}
+		case c.Is(dsig, "RetrievalMethod"):
+			// Only a certificate as it is; what needs transforms is passed over.
+			uri, _ := c.Attr("", "URI")
+			if typ, _ := c.Attr("", "Type"); typ == dsig+"rawX509Certificate" && s.options.Resolve != nil && len(c.Elements()) == 0 {
+				if der, ok := s.options.Resolve(uri); ok {
+					k.Certificates = append(k.Certificates, der)
 				}
 			}
 		case c.Is(dsig, "X509Data"):

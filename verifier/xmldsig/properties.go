@@ -121,6 +121,35 @@ func (s *Signature) readProperties() error {
 	return p.readUnsigned(s)
 }
 
+// typeCountersigned marks the reference of a counter-signature to the value it countersigns (EN 319 132-1 §5.2.7).
+const typeCountersigned = "http://uri.etsi.org/01903#CountersignedSignature"
+
+// checkCounter refuses what passes for a counter-signature and covers something else: one that stands among the properties of
+// another signature must cover that one's value, whole, and a reference marked as such must name a signature value.
+func (s *Signature) checkCounter() error {
+	var outer c14n.Node // the signature this one stands in as a counter-signature
+	if space, local := s.node.Parent().Name(); local == "CounterSignature" && (space == xades132 || space == xades122 || space == xades111) {
+		for n := s.node.Parent(); !n.IsZero() && outer.IsZero(); n = n.Parent() {
+			if n.Is(dsig, "Signature") {
+				outer = n
+			}
+		}
+	}
+	covers := false
+	for i := range s.References {
+		r := &s.References[i]
+		isValue := !r.target.IsZero() && r.target.Is(dsig, "SignatureValue") && !r.Filtered
+		if r.Type == typeCountersigned && !isValue {
+			return fmt.Errorf("%w: a reference to a countersigned value names something else", ErrWrapped)
+		}
+		covers = covers || isValue && r.target.Parent() == outer
+	}
+	if !outer.IsZero() && !covers {
+		return fmt.Errorf("%w: a counter-signature that does not cover the signature it stands in", ErrWrapped)
+	}
+	return nil
+}
+
 func (p *Properties) readSigned() error {
 	about, _ := child(p.signed, p.space, "SignedSignatureProperties")
 	if t, ok := child(about, p.space, "SigningTime"); ok {

@@ -36,7 +36,9 @@ type Options struct {
 	Limits c14n.Limits
 	// Resolve returns the octets of what a reference names outside the document; without it nothing outside is found.
 	Resolve func(uri string) ([]byte, bool)
-	// Key finds the key of a signature that brings neither certificate nor key.
+	// Certificates, DER, are tried after those that a signature brings: it may only name its own.
+	Certificates [][]byte
+	// Key finds the key of a signature by what it says of it, after all certificates and keys that it brings.
 	Key func(KeyInfo) *primitive.Key
 }
 
@@ -120,7 +122,10 @@ func (s *Signature) read() error {
 		return err
 	}
 	if !s.keyInfo.IsZero() {
-		s.KeyInfo = readKeyInfo(s.keyInfo)
+		s.KeyInfo = s.readKeyInfo()
+	}
+	if err := s.checkCounter(); err != nil {
+		return err
 	}
 	return s.readProperties()
 }

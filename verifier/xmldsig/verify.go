@@ -2,6 +2,7 @@ package xmldsig
 
 import (
 	"fmt"
+	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -66,7 +67,7 @@ func (s *Signature) signer() Verdict {
 			last.Err = ErrCertificate
 			continue
 		}
-		err := primitive.VerifyMessage(c.key, s.Algorithm, signed.octets, s.Value)
+		err := primitive.VerifyMessage(c.key, s.Algorithm, signed.octets, ecdsaValue(c.key, s.Algorithm, s.Value))
 		if err == nil {
 			return last
 		}
@@ -78,13 +79,37 @@ func (s *Signature) signer() Verdict {
 	return last
 }
 
+// ecdsaValue brings an ECDSA value into the form of XML-DSig §6.4.3, two numbers of full length. There are signers that
+// write DER, and some that write numbers shorter or longer than they are to be.
+func ecdsaValue(key *primitive.Key, alg primitive.Algorithm, value []byte) []byte {
+	size := (key.Bits + 7) / 8
+	if alg.Scheme != primitive.ECDSA || len(value) == 2*size || len(value) > 4*size {
+		return value
+	}
+	r, s := new(big.Int), new(big.Int)
+	input := cryptobyte.String(value)
+	var seq cryptobyte.String
+	switch {
+	case input.ReadASN1(&seq, asn1.SEQUENCE) && input.Empty() && seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s) && seq.Empty():
+	case len(value)%2 == 0:
+		r.SetBytes(value[:len(value)/2])
+		s.SetBytes(value[len(value)/2:])
+	default:
+		return value
+	}
+	if r.Sign() <= 0 || s.Sign() <= 0 || r.BitLen() > size*8 || s.BitLen() > size*8 {
+		return value
+	}
+	return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
+}
+
 // candidates lists keys in the order in which they are tried: of certificates, bare, by name.
 func (s *Signature) candidates() (out []candidate) {
 	certificates := s.KeyInfo.Certificates
 	if s.Properties != nil && len(s.Properties.Certificates) > 0 {
 		certificates = append(certificates[:len(certificates):len(certificates)], s.Properties.CertificateValues...)
 	}
-	for _, der := range certificates {
+	for _, der := range append(certificates[:len(certificates):len(certificates)], s.options.Certificates...) {
 		if key := certificateKey(der); key != nil && len(out) < maxTries {
 			out = append(out, candidate{key, der})
 		}
