@@ -422,7 +422,7 @@ func parseCertificate(der []byte) *certificate {
 		var ext, oid, value cryptobyte.String
 		var critical bool
 		if !exts.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) ||
-			!ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) {
+			!readFlag(&ext, &critical) || !ext.ReadASN1(&value, cbasn1.OCTET_STRING) {
 			return nil
 		}
 		switch string(oid) {
@@ -433,6 +433,11 @@ func parseCertificate(der []byte) *certificate {
 		}
 	}
 	return c
+}
+
+// readFlag reads a BOOLEAN DEFAULT FALSE.
+func readFlag(in *cryptobyte.String, out *bool) bool {
+	return !in.PeekASN1Tag(cbasn1.BOOLEAN) || in.ReadASN1Boolean(out)
 }
 
 // key returns the certificate's public key.

@@ -113,7 +113,7 @@ func (t *Token) parse(der cryptobyte.String) bool {
 	if in.PeekASN1Tag(cbasn1.SEQUENCE) && !t.parseAccuracy(&in) {
 		return false
 	}
-	if !in.ReadOptionalASN1Boolean(&t.Ordering, cbasn1.BOOLEAN, false) {
+	if !readFlag(&in, &t.Ordering) {
 		return false
 	}
 	if in.PeekASN1Tag(cbasn1.INTEGER) {
@@ -136,7 +136,7 @@ func noCritical(list cryptobyte.String) bool {
 		var ext, oid cryptobyte.String
 		var critical bool
 		if !list.ReadASN1(&ext, cbasn1.SEQUENCE) || !ext.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) ||
-			!ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) || critical {
+			!readFlag(&ext, &critical) || critical {
 			return false
 		}
 	}
