@@ -359,7 +359,8 @@ func (s *signer) checkProtection() error {
 	if want, _ := primitive.ParseHash(s.digestAlg); err != nil || h != want {
 		return refuse(AlgorithmMismatch, "the digest algorithm is another than the one that was signed")
 	}
-	// [1] IMPLICIT AlgorithmIdentifier: its content is that of the SEQUENCE.
+	// [1] IMPLICIT AlgorithmIdentifier: its content is that of the SEQUENCE, octet by octet: parameters that mean the same in
+	// other octets were put there by somebody else than the signer.
 	element := cryptobyte.String(s.sigAlg)
 	var content cryptobyte.String
 	if !element.ReadASN1(&content, cbasn1.SEQUENCE) || !bytes.Equal(content, sigAlg) {
