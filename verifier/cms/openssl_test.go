@@ -94,8 +94,8 @@ func TestFromOpenSSL(t *testing.T) {
 		[]string{"p384", "-md", "sha384"},
 		[]string{"ed", "-md", "sha512"},
 		[]string{"ed", "-noattr", "-md", "sha512"},
-		[]string{"pss"},
-		[]string{"pss", "-md", "sha512"},
+		[]string{"pss", "-md", "sha256", "-keyopt", "rsa_padding_mode:pss"},
+		[]string{"pss", "-md", "sha512", "-keyopt", "rsa_padding_mode:pss"},
 	)
 	unmade := 0
 	for _, v := range variants {
@@ -110,7 +110,10 @@ func TestFromOpenSSL(t *testing.T) {
 				}
 				name := strings.Join(v, " ") + " " + how + " " + content
 				if exec.CommandContext(t.Context(), "openssl", args...).Run() != nil {
-					unmade++ // this openssl does not know an identifier for it
+					unmade++
+					if !unknownToOpenSSL(name) {
+						t.Errorf("openssl did not make %s", name)
+					}
 					continue
 				}
 				der := read(t, file("out"))
@@ -135,10 +138,14 @@ func TestFromOpenSSL(t *testing.T) {
 			}
 		}
 	}
-	if unmade > 12 {
-		t.Errorf("openssl refused to make %d variants", unmade)
-	}
 	t.Logf("%d variants, %d not made", 6*len(variants), unmade)
+}
+
+// unknownToOpenSSL reports whether there are versions of openssl 3 that cannot make a variant.
+func unknownToOpenSSL(name string) bool {
+	ecdsa, pss := strings.HasPrefix(name, "p256"), strings.Contains(name, "mode:pss")
+	return strings.HasPrefix(name, "ed ") || pss && strings.Contains(name, "streamed") ||
+		(ecdsa || pss) && (strings.Contains(name, "sha3-") || strings.Contains(name, "sha512-256"))
 }
 
 // Two signers, certificates and CRLs on top, signed again.
@@ -146,12 +153,12 @@ func TestSeveralSignersFromOpenSSL(t *testing.T) {
 	file := needOpenSSL(t)
 	writeIdentity(t, rsaID, file("rsa.key"), file("rsa.pem"))
 	writeIdentity(t, ecID, file("ec.key"), file("ec.pem"))
-	writeIdentity(t, edID, file("ed.key"), file("ed.pem"))
+	writeIdentity(t, ec384ID, file("third.key"), file("third.pem"))
 	write(t, file("content"), text)
 	openssl(t, "cms", "-sign", "-nodetach", "-binary", "-keyid", "-outform", "DER", "-in", file("content"), "-out", file("one"),
 		"-signer", file("rsa.pem"), "-inkey", file("rsa.key"), "-signer", file("ec.pem"), "-inkey", file("ec.key"))
 	openssl(t, "cms", "-resign", "-keyid", "-inform", "DER", "-outform", "DER", "-in", file("one"), "-out", file("two"),
-		"-signer", file("ed.pem"), "-inkey", file("ed.key"), "-md", "sha512")
+		"-signer", file("third.pem"), "-inkey", file("third.key"))
 	d, err := cms.Parse(read(t, file("two")))
 	if err != nil {
 		t.Fatal(err)
@@ -182,12 +189,11 @@ func TestToOpenSSL(t *testing.T) {
 		"pss-short":  {rsaID, primitive.Algorithm{Scheme: primitive.PSS, Hash: crypto.SHA384, MGF: crypto.SHA384, Salt: 20}},
 		"p256":       {ecID, primitive.Algorithm{}},
 		"p384":       {ec384ID, primitive.Algorithm{}},
-		"ed25519":    {edID, primitive.Algorithm{}},
 	} {
 		writeIdentity(t, tc.id, file("key"), file("cert"))
 		for _, attached := range []bool{false, true} {
 			der, err := cms.Sign(bytes.NewReader(text), cms.SignConfig{
-				Certificate: tc.id.der, Signer: tc.id.key, Rand: rand.Reader, Chain: [][]byte{rsaID2.der}, Algorithm: tc.alg, SigningTime: noon, Attached: attached,
+				Certificate: tc.id.der, Signer: tc.id.key, Rand: rand.Reader, Algorithm: tc.alg, SigningTime: noon, Attached: attached,
 			})
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -218,8 +224,16 @@ func TestToOpenSSL(t *testing.T) {
 // A signer that signs something else than it was asked to is found out, as is one with another key.
 func TestSignRefuses(t *testing.T) {
 	good := cms.SignConfig{Certificate: rsaID.der, Signer: rsaID.key, Rand: rand.Reader}
-	if _, err := cms.Sign(bytes.NewReader(text), good); err != nil {
+	good.Chain = [][]byte{rsaID2.der, rsaID.der}
+	der, err := cms.Sign(bytes.NewReader(text), good)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if d, err := cms.Parse(der); err != nil || len(d.Certificates) != 2 {
+		t.Fatalf("not signed with two certificates: %v", err)
+	}
+	if s := one(t, der, cms.Input{Content: bytes.NewReader(text)}); s.Integrity != cms.Intact || s.Level != cms.LevelBES {
+		t.Errorf("%s at %s", s.Integrity, s.Level)
 	}
 	for name, change := range map[string]func(*cms.SignConfig){
 		"no certificate":      func(c *cms.SignConfig) { c.Certificate = nil },
