@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"math/big"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -256,6 +258,102 @@ func TestUnsignedRubbish(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A file in BER, with every length indefinite and every string in pieces, is the same file.
+func TestBER(t *testing.T) {
+	for _, id := range []*identity{rsaID, ecID} {
+		m := newMade(id)
+		m.content = bytes.Repeat(text, 100)
+		m.attrs = [][]byte{m.typeAttr(), m.digestAttr()}
+		m.crls = tlv(0x30, oid(oidTime))
+		der := m.der(t)
+		ber := toBER(der)
+		again, used, err := cms.Definite(ber)
+		if err != nil || used != len(ber) || !bytes.Equal(again, der) {
+			t.Fatalf("%d octets of BER become %d of DER, not %d: %v", used, len(again), len(der), err)
+		}
+		if s := one(t, ber, cms.Input{}); s.Integrity != cms.Intact {
+			t.Errorf("%s %s", s.Integrity, s.Detail)
+		}
+		if d, err := cms.ParsePadded(append(ber, 0, 0, 0)); err != nil || !bytes.Equal(d.Content, m.content) {
+			t.Errorf("padded: %v", err)
+		}
+		for n := range ber {
+			if _, err := cms.Parse(ber[:n]); err == nil {
+				t.Fatalf("%d octets of %d are a file already", n, len(ber))
+			}
+		}
+	}
+	for name, raw := range map[string][]byte{
+		"too deep":             append(bytes.Repeat([]byte{0x30, 0x80}, 60), make([]byte, 120)...),
+		"end without a start":  {0x30, 2, 0, 0},
+		"primitive, no end":    {4, 0x80, 0, 0},
+		"pieces of other kind": {0x24, 3, 2, 1, 1},
+		"bits in pieces":       {0x23, 4, 3, 2, 0, 1},
+		"length of length":     {0x30, 0x85, 0, 0, 0, 0, 0},
+		"too short":            {0x30, 5, 2, 1},
+	} {
+		if der, _, err := cms.Definite(raw); err == nil {
+			t.Errorf("%s: became %x", name, der)
+		}
+	}
+}
+
+// toBER writes DER with indefinite lengths and OCTET STRINGs in pieces.
+func toBER(der []byte) []byte {
+	var out []byte
+	for len(der) > 0 {
+		var v asn1.RawValue
+		rest, err := asn1.Unmarshal(der, &v)
+		if err != nil {
+			return der
+		}
+		der = rest
+		switch {
+		case v.IsCompound:
+			out = append(append(append(out, v.FullBytes[0], 0x80), toBER(v.Bytes)...), 0, 0)
+		case v.Tag == 4 && v.Class == 0 && len(v.Bytes) > 1:
+			half := len(v.Bytes) / 2
+			out = append(append(out, 0x24, 0x80), tlv(0x24, tlv(4, v.Bytes[:half]))...)
+			out = append(append(out, tlv(4, v.Bytes[half:])...), 0, 0)
+		default:
+			out = append(out, v.FullBytes...)
+		}
+	}
+	return out
+}
+
+// Detached content goes by: what is kept of it does not grow with it.
+func TestLongContent(t *testing.T) {
+	const size = 64 << 20
+	zeros := func() io.Reader { return io.LimitReader(zeroReader{}, size) }
+	der, err := cms.Sign(zeros(), cms.SignConfig{Certificate: rsaID.der, Signer: rsaID.key, Rand: rand.Reader, SigningTime: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s := one(t, der, cms.Input{Content: zeros()})
+	runtime.ReadMemStats(&after)
+	if s.Integrity != cms.Intact {
+		t.Errorf("%s %s", s.Integrity, s.Detail)
+	}
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > size/4 {
+		t.Errorf("%d octets of memory for %d of content", spent, size)
+	}
+	if s := one(t, der, cms.Input{Content: io.LimitReader(zeroReader{}, size-1)}); s.Integrity != cms.ContentMismatch {
+		t.Errorf("one octet less: %s", s.Integrity)
+	}
+	m := newMade(edID) // which takes a message only as a whole
+	m.bare, m.detached, m.content = true, true, make([]byte, 2<<20)
+	if s := one(t, m.der(t), cms.Input{Content: bytes.NewReader(m.content)}); s.Integrity != cms.UnknownAlgorithm {
+		t.Errorf("long bare content by Ed25519: %s", s.Integrity)
+	}
+}
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestSeveralSigners(t *testing.T) {
 	m := newMade(rsaID)
