@@ -3,6 +3,7 @@ package cms
 import (
 	"crypto"
 	"errors"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -139,7 +140,7 @@ func (s *signer) attributes(byValue bool) [][]byte {
 			continue
 		}
 		for _, value := range a.Values {
-			out = append(out, append(oid[:len(oid):len(oid)], value...))
+			out = append(out, slices.Concat(oid, value))
 		}
 	}
 	return out

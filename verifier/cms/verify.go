@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"io"
+	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -85,9 +86,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 			return nil, err
 		}
 	default:
-		for h, digest := range in.Digests {
-			v.content.digests[h] = digest
-		}
+		maps.Copy(v.content.digests, in.Digests)
 	}
 	out := make([]*Signature, 0, len(d.signers))
 	for _, s := range d.signers {

@@ -8,7 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // what signingCertificate refers by
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -212,7 +212,7 @@ func (m *made) der(t testing.TB) []byte {
 
 // referenceV1 and referenceV2 are the values of signingCertificate and signingCertificateV2.
 func referenceV1(cert []byte) []byte {
-	sum := sha1.Sum(cert) //nolint:gosec // as above
+	sum := sha1.Sum(cert)
 	return tlv(0x30, tlv(0x30, tlv(0x30, tlv(4, sum[:]))))
 }
 
