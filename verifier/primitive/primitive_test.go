@@ -187,6 +187,24 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %q, want %q", tc.name, got, tc.want)
 		}
 	}
+	for uri, want := range map[string]string{
+		"http://www.w3.org/2000/09/xmldsig#sha1":          "SHA-1",
+		"http://www.w3.org/2001/04/xmlenc#sha256":         "SHA-256",
+		"http://www.w3.org/2001/04/xmldsig-more#sha384":   "SHA-384",
+		"http://www.w3.org/2007/05/xmldsig-more#sha3-512": "SHA3-512",
+		"http://www.w3.org/2001/04/xmldsig-more#md5":      "unsupported: MD5",
+		"http://www.w3.org/2001/04/xmldsig-more#sha256":   "unsupported: a digest method that is not known",
+		"": "unsupported: a digest method that is not known",
+	} {
+		h, err := primitive.HashFromXML(uri)
+		got := primitive.HashName(h)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", uri, got, want)
+		}
+	}
 	// A JOSE algorithm is bound to its curve; the same in XML is not.
 	key := parsedSPKI(t, p521Key.Public())
 	jose, _ := primitive.FromJOSE("ES256")
