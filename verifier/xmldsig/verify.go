@@ -127,7 +127,7 @@ func (s *Signature) candidates() (out []candidate, others bool) {
 	return out, false
 }
 
-// collector keeps what is written to it.
+// A collector keeps what is written to it.
 type collector struct{ octets []byte }
 
 func (c *collector) Write(p []byte) (int, error) {

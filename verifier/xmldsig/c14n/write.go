@@ -119,7 +119,11 @@ type opened struct {
 
 // Write writes the set in canonical form, as UTF-8.
 func (s Set) Write(out io.Writer, m Method) error {
-	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, buf: make([]byte, 0, 8<<10), top: s.doc.Element().n}
+	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, top: s.doc.Element().n}
+	if w.buf = w.work.buf[:0]; w.buf == nil {
+		w.buf = make([]byte, 0, 4<<10)
+	}
+	w.work.buf = w.buf
 	first := s.apex
 	if s.picked != nil {
 		first = 0
