@@ -246,12 +246,27 @@ func TestBombs(t *testing.T) {
 	xpath := func(source string) string {
 		return `<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>` + source + `</ds:XPath></ds:Transform>`
 	}
+	// nested is an order inside 300 elements, each with 100 attributes made of a pattern.
+	nested := func(pattern string) string {
+		var b strings.Builder
+		for i := range 100 {
+			fmt.Fprintf(&b, pattern, i)
+		}
+		return strings.Repeat("<a"+b.String()+">", 300) + order + strings.Repeat("</a>", 300)
+	}
+	filtered := func(source string) template {
+		return template{parts: []part{{transforms: []string{enveloped, xpath(source), "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"}}}}
+	}
 	many := func(transforms ...string) string {
 		tm := template{}
 		for range 300 {
 			tm.parts = append(tm.parts, part{uri: "#I", transforms: transforms})
 		}
-		return id.sign(t, tm, order)
+		return id.sign(t, tm, strings.Replace(order, "約款 &amp; 申込", strings.Repeat("QUJD", 10000), 1))
+	}
+	texts := many(dsig + "base64")
+	if err := verdict([]byte(texts), xmldsig.Options{}); err != nil {
+		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		name string
@@ -273,6 +288,9 @@ func TestBombs(t *testing.T) {
 		{"XPath too deep", id.sign(t, template{parts: []part{{transforms: []string{enveloped, xpath(strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000)), exclusive}}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"references that each cost a little", many(exclusive), xmldsig.Options{Limits: c14n.Limits{Work: 1000}}, xmldsig.ErrUnsupported},
 		{"transforms that each cost a little", many(exclusive, exclusive, exclusive), xmldsig.Options{Limits: c14n.Limits{Work: 5000}}, xmldsig.ErrUnsupported},
+		{"languages of ancestors", id.sign(t, filtered("lang('ja')"), nested(` a%d=""`)), xmldsig.Options{}, xmldsig.ErrUnsupported},
+		{"namespaces of ancestors", id.sign(t, filtered("self::node()"), nested(` xmlns:a%d="u"`)), xmldsig.Options{Limits: c14n.Limits{Work: 5_000_000}}, xmldsig.ErrUnsupported},
+		{"the same text again and again", texts, xmldsig.Options{Limits: c14n.Limits{Work: 30000}}, xmldsig.ErrUnsupported},
 	} {
 		if err := verdict([]byte(c.doc), c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)

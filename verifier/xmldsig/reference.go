@@ -154,6 +154,9 @@ func (s *Signature) input(r *Reference, work *c14n.Work) (data, error) {
 	if !ok {
 		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
 	}
+	if err := work.Spend(len(octets) / 256); err != nil {
+		return data{}, err
+	}
 	return data{octets: octets, work: work}, nil
 }
 
