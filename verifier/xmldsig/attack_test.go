@@ -11,13 +11,13 @@ import (
 	"github.com/openjpki/jpki/verifier/xmldsig/c14n"
 )
 
-// replace replaces the first occurrence of old, which must be there.
-func replace(t testing.TB, s, old, new string) string { //nolint:predeclared // as strings.Replace has it
+// replace replaces the first occurrence of from, which must be there.
+func replace(t testing.TB, s, from, to string) string {
 	t.Helper()
-	if !strings.Contains(s, old) {
-		t.Fatalf("nothing to replace: %q", old)
+	if !strings.Contains(s, from) {
+		t.Fatalf("nothing to replace: %q", from)
 	}
-	return strings.Replace(s, old, new, 1)
+	return strings.Replace(s, from, to, 1)
 }
 
 // cut returns an element of a document as it is written.
@@ -87,7 +87,8 @@ func TestAttacks(t *testing.T) {
 		{"properties of another signature", anyway(template{parts: id.xadesTemplate().parts, objects: strings.Replace(object(id.properties()), "#S", "#T", 1)}, order), xmldsig.ErrWrapped},
 		{"properties whose text alone is signed", anyway(template{parts: []part{{uri: "#P", transforms: []string{dsig + "base64"}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"properties out of which a filter takes", anyway(template{parts: []part{{uri: "#P", transforms: []string{
-			`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(self::text())</ds:XPath></ds:Transform>`}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
+			`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(self::text())</ds:XPath></ds:Transform>`,
+		}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"properties and nothing left of them", anyway(template{parts: []part{{uri: "#P", transforms: []string{enveloped}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"no certificate among the references", anyway(template{parts: id.xadesTemplate().parts, objects: strings.Replace(object(id.properties()), cut(t, id.properties(), "xades:SigningCertificateV2"), "<xades:SigningCertificateV2/>", 1)}, order), xmldsig.ErrMalformed},
 		{"another certificate of the same key", replace(t, xades, id.keyInfo(), twin.keyInfo()), xmldsig.ErrCertificate},
@@ -282,8 +283,10 @@ func TestBombs(t *testing.T) {
 		{"depth", levels.String(), xmldsig.Options{}, xmldsig.ErrMalformed},
 		{"signatures", "<r>" + strings.Repeat(`<ds:Signature xmlns:ds="`+dsig+`"/>`, 101) + "</r>", xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"transforms", id.sign(t, template{parts: []part{{uri: "#I", transforms: strings.Fields(strings.Repeat(exclusive+" ", 17))}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
-		{"prefixes", id.sign(t, template{canonical: `<ds:CanonicalizationMethod Algorithm="` + exclusive + `"><e:InclusiveNamespaces xmlns:e="` + exclusive + `" PrefixList="` + prefixes.String() + `"/></ds:CanonicalizationMethod>`,
-			parts: []part{{uri: "#I"}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
+		{"prefixes", id.sign(t, template{
+			canonical: `<ds:CanonicalizationMethod Algorithm="` + exclusive + `"><e:InclusiveNamespaces xmlns:e="` + exclusive + `" PrefixList="` + prefixes.String() + `"/></ds:CanonicalizationMethod>`,
+			parts:     []part{{uri: "#I"}},
+		}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"XPath", id.sign(t, template{parts: []part{{transforms: []string{enveloped, xpath("count(//*[count(//*[count(//*[count(//*[count(//*) > 0]) > 0]) > 0]) > 0]) > 0"), exclusive}}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"XPath too deep", id.sign(t, template{parts: []part{{transforms: []string{enveloped, xpath(strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000)), exclusive}}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"references that each cost a little", many(exclusive), xmldsig.Options{Limits: c14n.Limits{Work: 1000}}, xmldsig.ErrUnsupported},

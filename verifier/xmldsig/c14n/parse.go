@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -188,7 +189,7 @@ func (p *parser) document() error {
 			if !element {
 				return p.malformed("no element")
 			}
-			p.doc.nodes[0].end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+			p.doc.nodes[0].end = int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 			return nil
 		case p.take("<!--"):
 			if err := p.comment(); err != nil {
@@ -217,7 +218,7 @@ func (p *parser) add(n node) (int32, error) {
 	if err := p.count(1); err != nil {
 		return 0, err
 	}
-	i := int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	i := int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 	n.parent, n.end = p.open[len(p.open)-1], i+1
 	p.doc.nodes = append(p.doc.nodes, n)
 	return i, nil
@@ -298,8 +299,18 @@ func (p *parser) name() (string, error) {
 
 // nameRanges lists what may begin a name beyond ASCII; more is admitted inside.
 var nameRanges = [][2]rune{
-	{0xC0, 0xD6}, {0xD8, 0xF6}, {0xF8, 0x2FF}, {0x370, 0x37D}, {0x37F, 0x1FFF}, {0x200C, 0x200D}, {0x2070, 0x218F},
-	{0x2C00, 0x2FEF}, {0x3001, 0xD7FF}, {0xF900, 0xFDCF}, {0xFDF0, 0xFFFD}, {0x10000, 0xEFFFF},
+	{0xC0, 0xD6},
+	{0xD8, 0xF6},
+	{0xF8, 0x2FF},
+	{0x370, 0x37D},
+	{0x37F, 0x1FFF},
+	{0x200C, 0x200D},
+	{0x2070, 0x218F},
+	{0x2C00, 0x2FEF},
+	{0x3001, 0xD7FF},
+	{0xF900, 0xFDCF},
+	{0xFDF0, 0xFFFD},
+	{0x10000, 0xEFFFF},
 }
 
 func nameChar(r rune, first bool) bool {
@@ -387,7 +398,7 @@ func (p *parser) endTag() error {
 	if n.kind != elementNode || !isQualified(name, n.prefix, n.name) {
 		return p.malformed("end of %.40q, which was not begun last", name)
 	}
-	n.end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	n.end = int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 	p.open = p.open[:len(p.open)-1]
 	p.leave(n)
 	return nil
@@ -453,20 +464,20 @@ func (p *parser) startTag() error {
 		return err
 	}
 	e := &p.doc.nodes[i]
-	e.decls.from = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.from = int32(len(p.doc.decls)) // bounded by Limits.Nodes
 	for _, a := range raw {
 		if err := p.declare(a, i); err != nil {
 			return err
 		}
 	}
-	e.decls.to = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.to = int32(len(p.doc.decls)) // bounded by Limits.Nodes
 	e.attrs.from = int32(len(p.doc.attrs))
 	for _, a := range raw {
 		if err := p.attribute(a, i, qname); err != nil {
 			return err
 		}
 	}
-	e.attrs.to = int32(len(p.doc.attrs)) //nolint:gosec // bounded by Limits.Nodes
+	e.attrs.to = int32(len(p.doc.attrs)) // bounded by Limits.Nodes
 	if err := p.unique(p.doc.attrs[e.attrs.from:]); err != nil {
 		return err
 	}
@@ -567,7 +578,7 @@ func (p *parser) declare(a rawAttr, element int32) error {
 			return p.malformed("prefix %.20q declared twice", prefix)
 		}
 	}
-	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) //nolint:gosec // bounded by Limits.Nodes
+	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) // bounded by Limits.Nodes
 	p.doc.decls = append(p.doc.decls, decl{prefix, a.value})
 	return nil
 }
@@ -783,7 +794,7 @@ func (p *parser) charReference(s string) (string, error) {
 		return "", p.malformed("reference to no character")
 	}
 	n, err := strconv.ParseUint(s, base, 21)
-	r := rune(n) //nolint:gosec // 21 bits
+	r := rune(n) // 21 bits
 	if err != nil || !utf8.ValidRune(r) || r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
 		return "", p.malformed("reference to no character")
 	}
@@ -795,10 +806,8 @@ const maxEntityDepth = 16
 
 // enter notes that an entity is being expanded.
 func (p *parser) enter(entity string) error {
-	for _, e := range p.entities {
-		if e == entity {
-			return p.malformed("entity %.40q contains itself", entity)
-		}
+	if slices.Contains(p.entities, entity) {
+		return p.malformed("entity %.40q contains itself", entity)
 	}
 	if len(p.entities) == maxEntityDepth {
 		return fmt.Errorf("%w: entities nested deeper than %d", ErrLimit, maxEntityDepth)
