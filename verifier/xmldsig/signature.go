@@ -34,7 +34,8 @@ var (
 // Options are what Read may be told; the zero value will do.
 type Options struct {
 	Limits c14n.Limits
-	// Resolve returns the octets of what a reference names outside the document; without it nothing outside is found.
+	// Resolve returns the octets of what a reference or a RetrievalMethod names outside the document; without it nothing outside is
+	// found. The name is an outsider's, and nothing of the signature has been checked: look it up in a list, open nothing by it.
 	Resolve func(uri string) ([]byte, bool)
 	// Certificates, DER, are tried after those that a signature brings: it may only name its own.
 	Certificates [][]byte
