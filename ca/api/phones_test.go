@@ -191,18 +191,22 @@ func TestHolderPhonesRefused(t *testing.T) {
 		change func(o *client.HolderPhoneOrder)
 		want   jpki.Problem
 	}{
-		"another phone":               {func(o *client.HolderPhoneOrder) { o.Token = "phone-2" }, jpki.Forbidden},
-		"more kinds":                  {func(o *client.HolderPhoneOrder) { o.Kinds = both }, jpki.Forbidden},
-		"no kinds":                    {func(o *client.HolderPhoneOrder) { o.Kinds = nil }, jpki.Malformed},
-		"a card's kind":               {func(o *client.HolderPhoneOrder) { o.Kinds = []jpki.Kind{jpki.CardAuth} }, jpki.Malformed},
-		"no certificate":              {func(o *client.HolderPhoneOrder) { o.Certificate = "" }, jpki.Malformed},
-		"no signature":                {func(o *client.HolderPhoneOrder) { o.Signature = nil }, jpki.Malformed},
-		"another signature":           {func(o *client.HolderPhoneOrder) { o.Signature[0] ^= 1 }, jpki.Forbidden},
-		"no challenge":                {func(o *client.HolderPhoneOrder) { o.Challenge = "" }, jpki.ChallengeInvalid},
-		"a challenge of one's own":    {func(o *client.HolderPhoneOrder) { o.Challenge = strings.Repeat("A", len(o.Challenge)) }, jpki.ChallengeInvalid},
-		"a challenge, respelt":        {func(o *client.HolderPhoneOrder) { o.Challenge += "\n" }, jpki.ChallengeInvalid},
-		"another challenge":           {func(o *client.HolderPhoneOrder) { o.Challenge = w.signed(t, k, jpki.CardSign, "x", jpki.PhoneAuth).Challenge }, jpki.Forbidden},
-		"a stranger's signature":      {func(o *client.HolderPhoneOrder) { o.Signature = w.signed(t, stranger, jpki.CardSign, o.Token, o.Kinds...).Signature }, jpki.Forbidden},
+		"another phone":            {func(o *client.HolderPhoneOrder) { o.Token = "phone-2" }, jpki.Forbidden},
+		"more kinds":               {func(o *client.HolderPhoneOrder) { o.Kinds = both }, jpki.Forbidden},
+		"no kinds":                 {func(o *client.HolderPhoneOrder) { o.Kinds = nil }, jpki.Malformed},
+		"a card's kind":            {func(o *client.HolderPhoneOrder) { o.Kinds = []jpki.Kind{jpki.CardAuth} }, jpki.Malformed},
+		"no certificate":           {func(o *client.HolderPhoneOrder) { o.Certificate = "" }, jpki.Malformed},
+		"no signature":             {func(o *client.HolderPhoneOrder) { o.Signature = nil }, jpki.Malformed},
+		"another signature":        {func(o *client.HolderPhoneOrder) { o.Signature[0] ^= 1 }, jpki.Forbidden},
+		"no challenge":             {func(o *client.HolderPhoneOrder) { o.Challenge = "" }, jpki.ChallengeInvalid},
+		"a challenge of one's own": {func(o *client.HolderPhoneOrder) { o.Challenge = strings.Repeat("A", len(o.Challenge)) }, jpki.ChallengeInvalid},
+		"a challenge, respelt":     {func(o *client.HolderPhoneOrder) { o.Challenge += "\n" }, jpki.ChallengeInvalid},
+		"another challenge": {func(o *client.HolderPhoneOrder) {
+			o.Challenge = w.signed(t, k, jpki.CardSign, "x", jpki.PhoneAuth).Challenge
+		}, jpki.Forbidden},
+		"a stranger's signature": {func(o *client.HolderPhoneOrder) {
+			o.Signature = w.signed(t, stranger, jpki.CardSign, o.Token, o.Kinds...).Signature
+		}, jpki.Forbidden},
 		"the other certificate":       {func(o *client.HolderPhoneOrder) { *o = w.signed(t, k, jpki.CardAuth, o.Token, o.Kinds...) }, jpki.Forbidden},
 		"a certificate of a stranger": {func(o *client.HolderPhoneOrder) { o.Certificate = client.PEM(w.stations.cert.Raw) }, jpki.Forbidden},
 		"a My Number":                 {func(o *client.HolderPhoneOrder) { o.Token = "123456789018" }, jpki.MyNumberPresent},
