@@ -45,7 +45,8 @@ type holders struct {
 }
 
 // Limits of the routes for holders. A challenge costs nothing before it is answered with a signature that holds, and then
-// a place among maxSpent. The quota is of all holders together: they are too many to have one each.
+// a place among maxSpent. The quota is of all holders' signatures together: people are too many to have one each, and a limit for
+// each address belongs in front.
 const (
 	challengeLife = 2 * time.Minute // a PIN is typed in it
 	maxSpent      = 100_000
@@ -141,6 +142,10 @@ func (a *API) holderPhone(c *gin.Context) {
 		a.refuse(c, err)
 		return
 	}
+	if err := a.holders.admission.Spend(holdersQuota); err != nil {
+		a.refuse(c, err)
+		return
+	}
 	// 2.
 	ch := client.HolderChallenge{Challenge: body.Challenge, Audience: a.holders.Audience, ExpiresAt: expires}
 	message, err := ch.PhoneMessage(body.Token, body.Kinds)
@@ -176,9 +181,6 @@ func (a *API) beginHolder(c *gin.Context, body any) error {
 	case c.Request.URL.RawQuery != "" && queryHoldsMyNumber(c.Request.URL.RawQuery):
 		return jpki.Errorf(jpki.MyNumberPresent, "")
 	}
-	if err := a.holders.admission.Spend(holdersQuota); err != nil {
-		return err
-	}
 	return decode(c, body)
 }
 
@@ -200,7 +202,7 @@ func (a *API) checkHolder(ctx context.Context, certificate, message, signature [
 	switch {
 	case err != nil:
 		return err
-	case res.Code == verifier.StatusNotEstablished && res.Cause != nil && !errors.Is(res.Cause, jpki.UnknownCertificate):
+	case res.Code == verifier.StatusNotEstablished && res.Cause != nil:
 		return jpki.WrapError(jpki.Unavailable, res.Cause, "the certificate's state cannot be established")
 	case !res.OK():
 		return jpki.Errorf(jpki.Forbidden, "the card's signature does not hold: %s", res.Code)
