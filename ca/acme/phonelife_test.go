@@ -319,7 +319,7 @@ func TestNoncesAreNotRecorded(t *testing.T) {
 	if err := w.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if p.nonce() == p.nonce() {
+	if first, second := p.nonce(), p.nonce(); first == second {
 		t.Error("the same again")
 	}
 	if status, got := p.send(newOrder, p.jws(newOrder, p.nonce(), w.url+"/acme/phone-step/account/x", []byte("{}")), nil); status != http.StatusInternalServerError {

@@ -169,7 +169,7 @@ func (a *API) holderPhone(c *gin.Context) {
 		return
 	}
 	by := jpki.Actor{Role: jpki.Holder, ID: card.Holder}
-	c.Set("actor", by.String())
+	c.Set("actor", string(by.Role)) // who it is stands in the audit record only
 	a.beginPhone(c, by, ca.PhoneEnrolmentRequest{Holder: card.Holder, Token: body.Token, Parent: card.ID, Kinds: body.Kinds})
 }
 
