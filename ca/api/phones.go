@@ -248,7 +248,7 @@ func (h *holders) challenge() (client.HolderChallenge, error) {
 		return client.HolderChallenge{}, fmt.Errorf("draw challenge: %w", err)
 	}
 	expires := h.now().Add(challengeLife).UTC().Truncate(time.Second)
-	raw = binary.BigEndian.AppendUint64(raw, uint64(expires.Unix())) //nolint:gosec // after 1970
+	raw = binary.BigEndian.AppendUint64(raw, uint64(expires.Unix()))
 	raw = append(raw, h.tag(raw)...)
 	return client.HolderChallenge{Challenge: base64.RawURLEncoding.EncodeToString(raw), Audience: h.Audience, ExpiresAt: expires}, nil
 }
@@ -267,7 +267,7 @@ func (h *holders) check(text string) (expires time.Time, err error) {
 	if err != nil || len(raw) != challengeBytes+challengeTag || base64.RawURLEncoding.EncodeToString(raw) != text || !hmac.Equal(raw[challengeBytes:], h.tag(raw[:challengeBytes])) {
 		return expires, errChallenge
 	}
-	expires = time.Unix(int64(binary.BigEndian.Uint64(raw[challengeDrawn:])), 0).UTC() //nolint:gosec // made by us
+	expires = time.Unix(int64(binary.BigEndian.Uint64(raw[challengeDrawn:])), 0).UTC()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, spent := h.spent[text]; spent || !h.now().Before(expires) {

@@ -267,7 +267,10 @@ func TestHolderPhonesRefused(t *testing.T) {
 		t.Error(text)
 	}
 	begun := 0
-	for e := range w.db.AuditEntries(t.Context()) {
+	for e, err := range w.db.AuditEntries(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if e.Action == "phone.enrolment" {
 			begun++
 		}
