@@ -73,7 +73,7 @@ func (s *System) tellLife(ctx context.Context) (err error) {
 		{"OCSP says: good", "OCSPは「有効」と答える", t.good},
 		{"The holder signs an account application; the bank verifies it", "名義人が口座開設申込書に署名し、銀行が検証する", t.signature},
 		{"The holder logs in with the authentication certificate", "利用者証明用電子証明書でログインする", t.login},
-		{"The holder's phone gets certificates of its own, asked for with the card", "カードで申し込み、スマートフォンに電子証明書を搭載する", t.phone},
+		{"The holder's phone gets certificates, asked for with the card", "カードで申し込み、スマートフォンに電子証明書を搭載する", t.phone},
 		{"3 a.m.: the card is lost, the call centre suspends it", "午前3時、カードを紛失。コールセンターが一時停止する", t.lose},
 		{"The bank refuses the lost card", "銀行は紛失したカードを受け付けない", t.refuse},
 		{"The counter issues a new card; the old one ends for good", "窓口で新しいカードを発行、古いカードは失効する", t.reissue},
