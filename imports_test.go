@@ -63,7 +63,7 @@ const rooms = `
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
 	github.com/go-chi/chi/v5:            ca/acme
-	github.com/fxamacker/cbor/v2:        ca/acme
+	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca

@@ -1,7 +1,8 @@
-// Package api serves the authority over HTTP to stations and to the resident register.
+// Package api serves the authority over HTTP to stations, to the resident register and to holders who enrol a phone.
 //
 // [New] returns a handler for a TLS listener that asks for client certificates. Each route is four acts: authenticate,
-// decode, call one command of package ca, encode; routes.go is the table. It decides nothing. Refusals are problems of
+// decode, call one command of package ca, encode; routes.go is the table. Holders have no client certificate: their card
+// signs what they ask for (phones.go). It decides nothing. Refusals are problems of
 // RFC 9457 with stable types, also for clients without a usable certificate. A body that contains a My Number is refused
 // and nothing of it is logged; bodies are never logged. openapi.yaml describes the API. The handler is safe for
 // concurrent use. Start at routes.go.
@@ -42,6 +43,7 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	Admission *ca.Admission // optional; default: one with default limits
+	Phones    *Phones       // optional; nil: no phones enrol here
 }
 
 // An API is the handler. Its outcomes are counted by problem, "ok" for successes.
@@ -50,12 +52,13 @@ type API struct {
 	engine   *gin.Engine
 	outcomes jpki.Tally
 	lines    jpki.Tally
+	holders  *holders // nil without Phones
 }
 
 // New checks the configuration and returns the handler.
 func New(c Config) (*API, error) {
 	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
-		return nil, errors.New("api: every field of Config but Admission is required")
+		return nil, errors.New("api: every field of Config but Admission and Phones is required")
 	}
 	if c.Admission == nil {
 		var err error
@@ -71,6 +74,12 @@ func New(c Config) (*API, error) {
 	a.engine.NoRoute(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.NotFound, "")) })
 	a.engine.NoMethod(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.MethodNotAllowed, "")) })
 	a.engine.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", OpenAPI) })
+	if c.Phones != nil {
+		var err error
+		if a.holders, err = newHolders(c); err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range a.routes() {
 		a.engine.Handle(r.method, r.path, r.handle)
 	}

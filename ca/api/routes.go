@@ -34,6 +34,9 @@ func (a *API) routes() []route {
 		{http.MethodGet, "/station/v1/tokens/:token", a.token},
 		{http.MethodGet, "/station/v1/certificates", a.search},
 		{http.MethodGet, "/station/v1/undelivered", a.undelivered},
+		{http.MethodPost, "/station/v1/phone-enrolments", a.phoneEnrolment},
+		{http.MethodPost, "/holder/v1/challenges", a.holderChallenge},
+		{http.MethodPost, "/holder/v1/phone-enrolments", a.holderPhone},
 		{http.MethodPost, "/registry/v1/events", a.event},
 		{http.MethodPost, "/registry/v1/batches", a.feed},
 	}

@@ -29,6 +29,10 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var attestations []acme.Attestation
+	for _, f := range phoneFormats {
+		attestations = append(attestations, acme.Attestation{Format: f, Roots: []*x509.Certificate{phones}})
+	}
 	public, err := openProvisioner(s.dir.path("infrastructure", helpdesk+".pub"), s.env.ProvisionerKey, s.env.ProvisionerPassword)
 	if err != nil {
 		return err
@@ -37,7 +41,7 @@ func (s *System) openEnrolment(ctx context.Context) error {
 		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
 		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
 		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
-		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{phones}}},
+		Phones:       attestations,
 		NewID:        rand.Text, Now: time.Now, Log: s.log,
 	})
 	return err

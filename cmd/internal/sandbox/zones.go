@@ -107,7 +107,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 			return nil, err
 		}
 	}
-	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
+	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones()}); err != nil {
 		return nil, err
 	}
 	if err := s.openEnrolment(ctx); err != nil {
