@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// gathered is how many answers just signed go out together.
+// gathered is how many answers wait for each other at most, beside the one who lets the others run.
 const gathered = 8
 
 // A gathering holds back answers that were just signed until there are some more, so that they are written one right after
-// the other. Writing to a client that sleeps costs the time to wake it, on a virtual machine a third of a P-256 signature,
-// and under load all come from few sockets' other ends: who was woken by the first is awake for those that follow.
+// the other. Under load a client sleeps while we sign, and waking it costs the writer, on a virtual machine, a third of what a
+// P-256 signature does; whoever was woken by the first answer is awake for those that follow.
 //
 // The first who comes lets all others run who can, once, and then everybody goes. So nobody waits for company that may not
-// come, and only that one has to wait for longer than a few signatures take. It is safe for concurrent use.
+// come, and only that one waits for longer than a few signatures take. It is safe for concurrent use.
 type gathering struct {
 	mu     sync.Mutex
 	leads  bool          // somebody lets others run and will open then
@@ -34,7 +34,7 @@ func (g *gathering) pass() {
 		g.mu.Unlock()
 		return
 	}
-	if g.inside++; g.inside == gathered-1 {
+	if g.inside++; g.inside == gathered {
 		g.open()
 		g.mu.Unlock()
 		return
