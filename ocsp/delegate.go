@@ -44,7 +44,7 @@ type delegate struct {
 	retention time.Duration
 
 	here    bool          // the key is in our own memory: signing takes no longer than the processor needs
-	quick   bool          // and a signature is made in less time than it takes to tell a client of it twice
+	quick   bool          // and it signs so fast that its answers go out together, see gathering
 	every   uint32        // one signature of so many is checked by the certificate's key
 	made    atomic.Uint32 // signatures
 	doubted atomic.Bool   // one was wrong: from then on each is checked
