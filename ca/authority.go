@@ -72,6 +72,7 @@ type Authority struct {
 	statistics  store.Statistics
 	reserving   together[*issuance] // step 2 of issuances
 	recording   together[*issuance] // step 5
+	lookingUp   together[*lookUp]   // of stations
 }
 
 // roundSize bounds how many issuances share a transaction.
@@ -116,6 +117,7 @@ func New(c Config) (*Authority, error) {
 	}
 	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
 	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
+	a.lookingUp = together[*lookUp]{most: roundSize, names: func(*lookUp) []string { return nil }, round: a.lookUpAll}
 	return a, nil
 }
 

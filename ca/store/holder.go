@@ -244,18 +244,28 @@ type Station struct {
 
 // Station returns an enrolled station by name; [jpki.UnknownStation] when there is none.
 func (tx *Tx) Station(id string) (Station, error) {
-	var s Station
-	var disabled sql.NullInt64
-	err := tx.q.QueryRowContext(tx.ctx, `SELECT id, role, municipality, key_hash, disabled_at FROM station WHERE id = $1`, id).
-		Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
-	s.Disabled = disabled.Valid
+	s, err := scanStation(tx.q.QueryRowContext(tx.ctx, stationColumns+`WHERE id = $1`, id))
 	return s, notFound(err, jpki.UnknownStation)
 }
 
-// Station is [Tx.Station] by itself: one query, for every request asks it.
-func (s *Store) Station(ctx context.Context, id string) (Station, error) {
-	found, err := (&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}).Station(id)
-	return found, s.d.classify(ctx, err)
+const stationColumns = `SELECT id, role, municipality, key_hash, disabled_at FROM station `
+
+func scanStation(row scanner) (s Station, err error) {
+	var disabled sql.NullInt64
+	err = row.Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
+	s.Disabled = disabled.Valid
+	return s, err
+}
+
+// Stations returns those of many stations that are enrolled, by name, without a transaction: every request asks for one.
+func (s *Store) Stations(ctx context.Context, ids []string) (map[string]Station, error) {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	list, err := queryIn(&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}, scanStation, stationColumns+`WHERE id IN `, "", anys(ids))
+	out := make(map[string]Station, len(list))
+	for _, found := range list {
+		out[found.ID] = found
+	}
+	return out, s.d.classify(ctx, err)
 }
 
 // PutStation enrols a station or replaces its key.
