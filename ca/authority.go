@@ -35,6 +35,7 @@ type Issuer struct {
 	Certificate *x509.Certificate
 	Signer      crypto.Signer
 	algorithm   algorithm
+	passed      *passed
 }
 
 // Config is what an [Authority] needs. Every field is required unless it says otherwise.
@@ -162,6 +163,7 @@ func (i *Issuer) check(p *Profile) (err error) {
 	if id := keyIdentifier(i.Certificate.RawSubjectPublicKeyInfo); string(id[:]) != string(i.Certificate.SubjectKeyId) {
 		return errors.New("the certificate's subjectKeyIdentifier is not the SHA-1 of its key")
 	}
+	i.passed = &passed{}
 	return nil
 }
 
