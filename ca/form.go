@@ -68,7 +68,7 @@ func formOf(der []byte) (f form, ok bool) {
 		return f, false
 	}
 	w = piece(w, keyAlgorithm)
-	w = binary.BigEndian.AppendUint16(w, uint16(len(bits))) //nolint:gosec // a certificate has at most 2048 octets
+	w = binary.BigEndian.AppendUint16(w, uint16(len(bits)))
 	for !list.Empty() {
 		var extension, id, value cryptobyte.String
 		if !list.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
@@ -104,7 +104,7 @@ func formOf(der []byte) (f form, ok bool) {
 
 // piece writes octets and how many they are, so that two different lists of pieces are never one text.
 func piece(w, octets []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(w, uint16(len(octets))), octets...) //nolint:gosec // a certificate has at most 2048 octets
+	return append(binary.BigEndian.AppendUint16(w, uint16(len(octets))), octets...)
 }
 
 // digitless writes a time, from its first octets on without its digits.

@@ -30,11 +30,11 @@ func allForms(t *testing.T) (out []formed) {
 	t.Helper()
 	for _, kind := range []jpki.Kind{jpki.CardSign, jpki.CardAuth, jpki.PhoneSign, jpki.PhoneAuth} {
 		p, next := Sandbox(), SandboxNext()
-		elliptic := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+		curve := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 		out = append(
 			out,
 			formed{p, kind, issuerFor(t, p, kind.CA(), lintKeys().rsa), []crypto.PublicKey{&lintKeys().other.PublicKey, &lintKeys().rsa.PublicKey}},
-			formed{next, kind, issuerFor(t, next, kind.CA(), lintKeys().p384), []crypto.PublicKey{&elliptic.PublicKey, &lintKeys().p384.PublicKey}},
+			formed{next, kind, issuerFor(t, next, kind.CA(), lintKeys().p384), []crypto.PublicKey{&curve.PublicKey, &lintKeys().p384.PublicKey}},
 		)
 	}
 	return out
@@ -78,7 +78,7 @@ func TestAFormHasOneVerdict(t *testing.T) {
 		for i := range der {
 			others := []byte("0123456789")
 			for range 8 {
-				others = append(others, byte(mrand.Uint32())) //nolint:gosec // any octet will do
+				others = append(others, byte(mrand.Uint32()))
 			}
 			for _, other := range others {
 				spoilt := bytes.Clone(der)
@@ -171,7 +171,7 @@ func TestLintsComeIntoEffectAtMidnight(t *testing.T) {
 func TestFormsAreForgotten(t *testing.T) {
 	var p passed
 	for i := range maxForms + 1 {
-		p.add(form{byte(i), byte(i >> 8), byte(i >> 16)}) //nolint:gosec // only to tell them apart
+		p.add(form{byte(i), byte(i >> 8), byte(i >> 16)})
 	}
 	if n := len(p.forms); n != 1 {
 		t.Errorf("%d are remembered", n)
