@@ -35,6 +35,7 @@ type Issuer struct {
 	Certificate *x509.Certificate
 	Signer      crypto.Signer
 	algorithm   algorithm
+	passed      *passed
 }
 
 // Config is what an [Authority] needs. Every field is required unless it says otherwise.
@@ -72,6 +73,7 @@ type Authority struct {
 	statistics  store.Statistics
 	reserving   together[*issuance] // step 2 of issuances
 	recording   together[*issuance] // step 5
+	lookingUp   together[*lookUp]   // of stations
 }
 
 // roundSize bounds how many issuances share a transaction.
@@ -116,6 +118,7 @@ func New(c Config) (*Authority, error) {
 	}
 	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
 	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
+	a.lookingUp = together[*lookUp]{most: roundSize, names: func(*lookUp) []string { return nil }, round: a.lookUpAll}
 	return a, nil
 }
 
@@ -160,6 +163,7 @@ func (i *Issuer) check(p *Profile) (err error) {
 	if id := keyIdentifier(i.Certificate.RawSubjectPublicKeyInfo); string(id[:]) != string(i.Certificate.SubjectKeyId) {
 		return errors.New("the certificate's subjectKeyIdentifier is not the SHA-1 of its key")
 	}
+	i.passed = &passed{}
 	return nil
 }
 

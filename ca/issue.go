@@ -338,10 +338,11 @@ func (a *Authority) record(tx *store.Tx, list []*issuance, alone bool) error {
 	if err := tx.ReadAhead(ahead(list, alone)); err != nil {
 		return fmt.Errorf("read what issuances need: %w", err)
 	}
+	at := a.now().UTC() // one time for all, so that one statement ends their intents
 	return eachOf(list, alone, func(i *issuance) (wrote bool, err error) {
 		now := i.now
-		if later := a.now().UTC(); later.After(now) {
-			now = later
+		if at.After(now) {
+			now = at
 		}
 		again, err := a.plan(tx, i, now)
 		if errors.Is(err, jpki.UnknownHolder) && !alone {

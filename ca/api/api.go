@@ -172,28 +172,10 @@ func decode(c *gin.Context, v any) error {
 
 // parse reads one JSON object as decode says.
 func parse(body []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	for {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return jpki.Errorf(jpki.Malformed, "the body is not JSON")
-		}
-		var text string
-		switch t := t.(type) {
-		case string:
-			text = t
-		case json.Number:
-			text = t.String()
-		}
-		if jpki.ContainsMyNumber(text) {
-			return jpki.Errorf(jpki.MyNumberPresent, "")
-		}
+	if literalsHoldMyNumber(body) {
+		return jpki.Errorf(jpki.MyNumberPresent, "")
 	}
-	d = json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return jpki.Errorf(jpki.Malformed, "%s", describe(err))
@@ -202,6 +184,44 @@ func parse(body []byte, v any) error {
 		return jpki.Errorf(jpki.Malformed, "the body holds more than one JSON value")
 	}
 	return nil
+}
+
+// literalsHoldMyNumber looks at every string and number of a JSON text, one by one: digits of two are no number. A text
+// that is no JSON is refused whatever this says.
+func literalsHoldMyNumber(text []byte) bool {
+	for i := 0; i < len(text); {
+		end := i + 1
+		switch c := text[i]; {
+		case c == '"':
+			plain := true
+			for ; end < len(text) && text[end] != '"'; end++ {
+				if text[end] == '\\' {
+					plain = false
+					end++
+				}
+			}
+			end = min(end+1, len(text))
+			literal := strings.Trim(string(text[i:end]), `"`)
+			if !plain {
+				var unquoted string
+				if json.Unmarshal(text[i:end], &unquoted) == nil {
+					literal = unquoted
+				}
+			}
+			if jpki.ContainsMyNumber(literal) {
+				return true
+			}
+		case c == '-' || c >= '0' && c <= '9':
+			for end < len(text) && strings.IndexByte("+-.eE0123456789", text[end]) >= 0 {
+				end++
+			}
+			if jpki.ContainsMyNumber(string(text[i:end])) {
+				return true
+			}
+		}
+		i = end
+	}
+	return false
 }
 
 // describe says what is wrong with a body without repeating anything of it but field names of ours.

@@ -121,7 +121,7 @@ func (tx *Tx) ReadMatches(list []Match) error {
 		holders[i] = m.Holder
 	}
 	holders = slices.Compact(slices.Sorted(slices.Values(holders)))
-	found, err := tx.lockHolders(holders, false)
+	found, err := tx.Holders(holders)
 	if err != nil {
 		return err
 	}
