@@ -161,6 +161,9 @@ func (c *Client) ReportEvent(ctx context.Context, e jpki.Event) (out EventOutcom
 	return out, c.do(ctx, http.MethodPost, "/registry/v1/events", "", e, &out)
 }
 
+// CloseIdle ends connections that nothing uses now: the next call presents the certificate that is in force then.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
 // CertifyResponder has a status server's OCSP key certified. Repeated, it makes another certificate.
 func (c *Client) CertifyResponder(ctx context.Context, o ResponderOrder) (out ResponderCertificate, err error) {
 	return out, c.do(ctx, http.MethodPost, "/responder/v1/certificates", "", o, &out)

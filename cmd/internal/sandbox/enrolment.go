@@ -36,7 +36,7 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	s.enrolment, err = acme.New(acme.Config{
 		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
 		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
-		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
+		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}, {Actor: serverActor, Provisioner: helpdesk}},
 		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{phones}}},
 		NewID:        rand.Text, Now: time.Now, Log: s.log,
 	})

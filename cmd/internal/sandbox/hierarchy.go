@@ -24,7 +24,6 @@ import (
 	"github.com/openjpki/jpki/ca/ceremony"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/hsm"
-	"github.com/openjpki/jpki/ocsp"
 )
 
 // The sandbox's stations. Names double as file names.
@@ -33,7 +32,8 @@ var (
 	minatoActor   = jpki.Actor{Role: jpki.Counter, ID: "minato-counter-1", Municipality: "99202"}
 	hotlineActor  = jpki.Actor{Role: jpki.CallCentre, ID: "hotline"}
 	registerActor = jpki.Actor{Role: jpki.Register, ID: "register"}
-	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor}
+	serverActor   = jpki.Actor{Role: jpki.Responder, ID: "status-1"} // for a status server beside the sandbox
+	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor, serverActor}
 )
 
 // A hierarchy is every key and certificate above the subscribers'.
@@ -127,44 +127,6 @@ func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
 		return tx.Audit(time.Now(), system, "generation.added", id.String(), map[string]any{"serial": fmt.Sprintf("%X", issuer.Certificate.SerialNumber), "not_after": issuer.Certificate.NotAfter})
 	})
 	return err
-}
-
-// delegates opens the responders' keys and has their certificates made or replaced by the authorities' keys.
-func (s *System) delegates(ctx context.Context, issuers []ca.Issuer) ([]ocsp.Delegate, error) {
-	var out []ocsp.Delegate
-	for _, i := range issuers {
-		d, err := openDelegate(ctx, s.db, s.dir, i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-func openDelegate(ctx context.Context, db *store.Store, d dir, i ca.Issuer) (ocsp.Delegate, error) {
-	name := "responder-" + i.ID.String()
-	key, err := openKey(ctx, d.path("status", name+".key"), hsm.P256)
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	signer, err := ceremony.NewSigner(i.Certificate, i.Signer, time.Now)
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	cert, made, err := openCertificate(d.path("status", name+".crt"), renewBefore, func() (*x509.Certificate, error) { return signer.Responder(key, i.ID) })
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	if made {
-		err := db.Update(ctx, func(tx *store.Tx) error {
-			return tx.Audit(time.Now(), system, "delegate.certified", i.ID.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
-		})
-		if err != nil {
-			return ocsp.Delegate{}, err
-		}
-	}
-	return ocsp.Delegate{Issuer: i.ID, IssuerCertificate: i.Certificate, Certificate: cert, Key: key}, nil
 }
 
 // openKey opens a key file, or makes it when there is none.
