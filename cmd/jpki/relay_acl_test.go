@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -77,15 +78,24 @@ func TestRelayAsDocumentedUser(t *testing.T) {
 	}
 	go func() { _ = follower.Run(t.Context()) }()
 
-	_, end := start("wrong")
-	if changes, err := follower.StatusChanges(t.Context(), 0, 100); err == nil {
+	_, endWrong := start("wrong")
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if changes, err := follower.StatusChanges(short, 0, 100); err == nil {
 		t.Errorf("%d changes through a relay that Redis does not know", len(changes))
 	}
-	end()
-	_, end = start("password")
+	endWrong()
+	said, end := start("password")
 	defer end()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("relay: %s\nRedis: %s", said, redis.Do("ACL", "LOG"))
+		}
+	})
 	redistest.Until(t, "the log is read through Redis", func() bool {
-		changes, err := follower.StatusChanges(t.Context(), 0, 100)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		changes, err := follower.StatusChanges(ctx, 0, 100)
 		return err == nil && len(changes) == 1 && changes[0].ID.Serial == serial
 	})
 	if log := redis.Do("ACL", "LOG"); strings.Contains(log, "command") {
