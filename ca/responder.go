@@ -94,7 +94,7 @@ func (a *Authority) CertifyResponder(ctx context.Context, by jpki.Actor, issuer 
 }
 
 // checkResponderRequest returns the key that a request is about. It asks for nothing but a certificate for it: no
-// extension, no attribute.
+// extension; what other attributes say counts for nothing.
 func checkResponderRequest(der []byte) (spki []byte, err error) {
 	if len(der) > maxRequest {
 		return nil, jpki.Errorf(jpki.TooLarge, "a certification request has at most %d octets", maxRequest)
@@ -103,7 +103,7 @@ func checkResponderRequest(der []byte) (spki []byte, err error) {
 	if err != nil {
 		return nil, jpki.WrapError(jpki.Malformed, err, "the certification request is not PKCS #10")
 	}
-	if len(csr.Extensions) > 0 || len(csr.Attributes) > 0 { //nolint:staticcheck // deprecated for reading them, not for seeing that there are any
+	if len(csr.Extensions) > 0 {
 		return nil, jpki.Errorf(jpki.Malformed, "the certification request asks for more than a certificate for its key")
 	}
 	if CarriesMyNumber(csr) {

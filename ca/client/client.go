@@ -98,7 +98,7 @@ type EventOutcome struct {
 // A ResponderOrder asks for a certificate for a status server's new OCSP key.
 type ResponderOrder struct {
 	Issuer  jpki.IssuerID `json:"issuer"`  // in whose name it is to answer
-	Request string        `json:"request"` // PKCS #10 without attributes: PEM, or the DER in base64
+	Request string        `json:"request"` // PKCS #10 without extensions: PEM, or the DER in base64
 }
 
 // A ResponderCertificate answers that.
