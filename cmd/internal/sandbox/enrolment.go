@@ -65,7 +65,7 @@ func openAttestation(ctx context.Context, root, key string) (*x509.Certificate, 
 	if err != nil {
 		return nil, err
 	}
-	cert, _, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
+	cert, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err

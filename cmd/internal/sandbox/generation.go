@@ -30,7 +30,7 @@ func makeGeneration(ctx context.Context, d dir, p *ca.Profile, id jpki.IssuerID,
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	cert, _, err := openCertificate(d.certificate(id), 0, func() (*x509.Certificate, error) {
+	cert, err := openCertificate(d.certificate(id), 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err

@@ -71,7 +71,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.infra, _, err = openCertificate(s.dir.path("infrastructure", "ca.crt"), 0, func() (*x509.Certificate, error) {
+	if h.infra, err = openCertificate(s.dir.path("infrastructure", "ca.crt"), 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, _, err := openCertificate(s.dir.path("infrastructure", "server.crt"), renewBefore, func() (*x509.Certificate, error) {
+	server, err := openCertificate(s.dir.path("infrastructure", "server.crt"), renewBefore, func() (*x509.Certificate, error) {
 		return infra.Server(serverKey, "JPKI-SANDBOX authority", "127.0.0.1", "localhost")
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.stations[actor.ID], _, err = openCertificate(s.dir.path("infrastructure", actor.ID+".crt"), renewBefore, func() (*x509.Certificate, error) { return infra.Station(key, actor.ID) }); err != nil {
+		if h.stations[actor.ID], err = openCertificate(s.dir.path("infrastructure", actor.ID+".crt"), renewBefore, func() (*x509.Certificate, error) { return infra.Station(key, actor.ID) }); err != nil {
 			return nil, err
 		}
 	}
@@ -144,26 +144,26 @@ func openKey(ctx context.Context, path string, alg hsm.Algorithm) (crypto.Signer
 }
 
 // openCertificate reads a certificate file, or makes it when there is none or what is there ends within before.
-func openCertificate(path string, before time.Duration, issue func() (*x509.Certificate, error)) (c *x509.Certificate, made bool, err error) {
+func openCertificate(path string, before time.Duration, issue func() (*x509.Certificate, error)) (c *x509.Certificate, err error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		block, _ := pem.Decode(text)
 		if block == nil {
-			return nil, false, fmt.Errorf("%s is not PEM", path)
+			return nil, fmt.Errorf("%s is not PEM", path)
 		}
 		if c, err = x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, false, fmt.Errorf("read %s: %w", path, err)
+			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
 		if before == 0 || time.Until(c.NotAfter) > before {
-			return c, false, nil
+			return c, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
+		return nil, err
 	}
 	if c, err = issue(); err != nil {
-		return nil, false, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("make %s: %w", filepath.Base(path), err)
 	}
-	return c, true, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o644)
+	return c, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o644)
 }
 
 // openAuditKey opens the key that signs the audit record's checkpoints, or makes it.
