@@ -1,4 +1,4 @@
-// Package api serves the authority over HTTP to stations, to the resident register and to holders who enrol a phone.
+// Package api serves the authority over HTTP to stations, the resident register, holders who enrol a phone, and status servers.
 //
 // [New] returns a handler for a TLS listener that asks for client certificates. Each route is four acts: authenticate,
 // decode, call one command of package ca, encode; routes.go is the table. Holders have no client certificate: their card
@@ -44,12 +44,17 @@ type Config struct {
 	Log       *slog.Logger
 	Admission *ca.Admission // optional; default: one with default limits
 	Phones    *Phones       // optional; nil: no phones enrol here
+
+	// Delegate certifies the key of a request, which ca.Authority.CertifyResponder has checked, for answering OCSP in the
+	// name of an issuer. Optional: without it status servers get nothing here.
+	Delegate ca.CertifyDelegate
 }
 
 // An API is the handler. Its outcomes are counted by problem, "ok" for successes.
 type API struct {
 	Config
 	engine   *gin.Engine
+	orders   *ca.Admission // of status servers
 	outcomes jpki.Tally
 	lines    jpki.Tally
 	holders  *holders // nil without Phones
@@ -58,7 +63,7 @@ type API struct {
 // New checks the configuration and returns the handler.
 func New(c Config) (*API, error) {
 	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
-		return nil, errors.New("api: every field of Config but Admission and Phones is required")
+		return nil, errors.New("api: every field of Config but Admission, Phones and Delegate is required")
 	}
 	if c.Admission == nil {
 		var err error
@@ -66,8 +71,12 @@ func New(c Config) (*API, error) {
 			return nil, err
 		}
 	}
+	orders, err := ca.NewAdmission(ca.AdmissionConfig{Now: c.Now, Rate: ordersRate, Burst: ordersBurst})
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode)
-	a := &API{Config: c, engine: gin.New()}
+	a := &API{Config: c, engine: gin.New(), orders: orders}
 	a.engine.HandleMethodNotAllowed = true
 	a.engine.RedirectTrailingSlash = false
 	a.engine.Use(a.observe, a.recover)

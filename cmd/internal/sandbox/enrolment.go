@@ -40,7 +40,7 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	s.enrolment, err = acme.New(acme.Config{
 		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
 		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
-		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
+		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}, {Actor: serverActor, Provisioner: helpdesk}},
 		Phones:       attestations,
 		NewID:        rand.Text, Now: time.Now, Log: s.log,
 	})
@@ -69,7 +69,7 @@ func openAttestation(ctx context.Context, root, key string) (*x509.Certificate, 
 	if err != nil {
 		return nil, err
 	}
-	cert, _, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
+	cert, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err

@@ -48,6 +48,7 @@ type status struct {
 	index     *ocspstatus.Index
 	answers   *cache.Memory // signed
 	responder *ocsp.Responder
+	keeper    *ocsp.Keeper
 	front     *front.Server
 	lists     *crl.Server
 }
@@ -107,7 +108,9 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 			return nil, err
 		}
 	}
-	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones()}); err != nil {
+	if s.station, err = api.New(api.Config{
+		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Delegate: certifyDelegate(s.keys.all),
+	}); err != nil {
 		return nil, err
 	}
 	if err := s.openEnrolment(ctx); err != nil {
@@ -301,14 +304,13 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if err := s.index.SnapshotErr(); err != nil {
 		s.log.ErrorContext(ctx, "status snapshot left aside, the whole status log is read", slog.Any("error", err))
 	}
-	delegates, err := s.delegates(ctx, s.keys.all())
-	if err != nil {
+	if s.keeper, err = s.newKeeper(ctx); err != nil {
 		return nil, err
 	}
 	if s.answers, err = cache.NewMemory(cache.MemoryConfig{Bytes: answerBytes}); err != nil {
 		return nil, err
 	}
-	if s.responder, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: s.index, Now: time.Now, Prefix: "/ocsp", Near: s.answers}); err != nil {
+	if s.responder, err = ocsp.New(ocsp.Config{Delegates: s.keeper.Delegates(), Statuses: s.index, Now: time.Now, Prefix: "/ocsp", Near: s.answers, Handover: 10 * time.Minute}); err != nil {
 		return nil, err
 	}
 	if s.front, err = front.New(front.Config{
@@ -321,11 +323,7 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	}
 	return []func(context.Context) error{
 		s.index.Run,
-		boot.Every(s.log, "renew responder certificates", 24*time.Hour, func(ctx context.Context) error {
-			s.preparing.Lock()
-			defer s.preparing.Unlock()
-			return s.setDelegates(ctx, s.keys.all())
-		}),
+		boot.Every(s.log, "renew responder certificates", time.Minute, s.keeper.Look),
 		boot.Every(s.log, "follow generations", time.Second, s.follow),
 	}, nil
 }
@@ -461,6 +459,7 @@ func (s *System) metrics() []boot.Metric {
 		boot.Outcomes("jpki_authority_batch_lines_total", "Lines of batches, by outcome.", s.station.LineOutcomes),
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
 		boot.Outcomes("jpki_ocsp_sources_total", "Where OCSP answers came from.", s.responder.Sources),
+		boot.Outcomes("jpki_ocsp_delegates_total", "Delegates renewed, and failures to.", s.keeper.Outcomes),
 		boot.Outcomes("jpki_ocsp_listener_total", "What came to the status zone's listener, by outcome.", s.front.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
