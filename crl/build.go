@@ -60,7 +60,8 @@ func Build(w io.Writer, t Template, entries iter.Seq[Entry]) error {
 	return nil
 }
 
-// A body is the encoded entries of a CRL: how many octets they are, and how they are written, as often as one likes.
+// A body is the encoded entries of a CRL: how many octets they are, and how they are written. For Build the size is true, and they
+// are written as often as one likes; for a draft it may be a guess, and they are written once.
 type body struct {
 	size  int64
 	write func(w io.Writer) (size int64, err error)
