@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -256,7 +257,7 @@ func (l *gateList) nextEntry() (bool, error) {
 	if len(serial) > 20 {
 		return fail("the serial is too long")
 	}
-	if l.entries > 0 && (len(serial) < l.serialN || len(serial) == l.serialN && bytes.Compare(serial, l.serial[:l.serialN]) <= 0) {
+	if l.entries > 0 && compare(serial, l.serial[:l.serialN]) <= 0 {
 		return false, fmt.Errorf("entry %X is there twice or out of order", serial)
 	}
 	l.serialN = copy(l.serial[:], serial)
@@ -286,31 +287,30 @@ func (l *gateList) readTime(b []byte) bool {
 	if bytes.Equal(b, l.lastTime) {
 		return true
 	}
-	digits := b[2:]
-	var n gateTime
+	var century gateTime
 	switch {
-	case b[0] == 0x17 && len(digits) == 13:
-		n = 19
-		if digits[0] < '5' {
-			n = 20
+	case len(b) == 15 && b[0] == 0x17 && b[1] == 13:
+		century = 19
+		if b[2] < '5' {
+			century = 20
 		}
-	case b[0] == 0x18 && len(digits) == 15:
+	case len(b) == 17 && b[0] == 0x18 && b[1] == 15 && b[2] >= '0' && b[2] <= '9' && b[3] >= '0' && b[3] <= '9':
+		century = gateTime(b[2]-'0')*10 + gateTime(b[3]-'0')
 	default:
 		return false
 	}
-	if digits[len(digits)-1] != 'Z' {
+	rest := b[len(b)-13:]
+	date, ok1 := pairs(binary.LittleEndian.Uint64(rest))
+	clock, ok2 := pairs(uint64(binary.LittleEndian.Uint32(rest[8:])) | zeros)
+	if !ok1 || !ok2 || rest[12] != 'Z' {
 		return false
 	}
-	for _, d := range digits[:len(digits)-1] {
-		if d < '0' || d > '9' {
-			return false
-		}
-		n = n*10 + gateTime(d-'0')
-	}
-	second, minute, hour, day, month, year := n%100, n/1e2%100, n/1e4%100, n/1e6%100, n/1e8%100, n/1e10
+	year, month, day, hour := century*100+gateTime(date&0xff), gateTime(date>>8&0xff), gateTime(date>>16&0xff), gateTime(date>>24)
+	minute, second := gateTime(clock&0xff), gateTime(clock>>8&0xff)
 	if second > 59 || minute > 59 || hour > 23 || day < 1 || day > daysIn(month, year) || (b[0] == 0x18) != (year >= 2050) {
 		return false
 	}
+	n := ((((year*100+month)*100+day)*100+hour)*100+minute)*100 + second
 	l.revoked, l.lastTime = n, append(l.lastTime[:0], b...)
 	return true
 }

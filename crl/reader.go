@@ -50,17 +50,32 @@ var ErrIndirect = errors.New("an indirect CRL, which may list other issuers' cer
 // A list is refused for the first thing that is not DER, not as RFC 5280 §5 demands, beyond a limit, or not understood: of
 // version 1, indirect, with a serial that is none of ours (see [jpki.Serial]), with an algorithm other than RSA or ECDSA with SHA-256, -384 or -512.
 func Read(r io.Reader, issuer *x509.Certificate, visit func(Entry) error) (*Head, error) {
-	var each func(*rawEntry) error
-	if visit != nil {
-		each = func(e *rawEntry) error {
-			entry, err := e.entry()
-			if err != nil {
-				return err
-			}
-			return visit(entry)
-		}
+	if visit == nil {
+		return readVerified(r, issuer, false, nil)
 	}
-	return readVerified(r, issuer, false, each)
+	// What was just put together lies in the processor's queues, from where it is slow to copy: each entry is visited once the next one
+	// has been read.
+	var two [2]Entry
+	n := 0
+	head, err := readVerified(r, issuer, false, func(e *rawEntry) error {
+		entry := &two[n&1]
+		n++
+		if err := entry.Serial.SetBytes(e.serial); err != nil {
+			return err
+		}
+		entry.At, entry.Reason = time.Unix(e.at, 0).UTC(), e.reason
+		if n == 1 {
+			return nil
+		}
+		return visit(two[n&1])
+	})
+	if err == nil && n > 0 {
+		err = visit(two[(n-1)&1])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return head, nil
 }
 
 // Lookup is [Read] for whoever asks about one certificate only and keeps nothing. Of other entries it reads what could
