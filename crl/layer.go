@@ -131,11 +131,10 @@ func (l *layer) find(n number) (when int64, reason jpki.Reason, ok bool) {
 	}
 	for at := l.lineOf(n); ; {
 		b := l.line(at)
-		for slot := range l.slots() {
-			if b.serial(slot, l.wide) == n {
-				when, reason = readMeta(b.meta(slot))
-				return when, reason, true
-			}
+		meta, ok := b.find(n, l.wide)
+		if ok {
+			when, reason = readMeta(meta)
+			return when, reason, true
 		}
 		if b.serial(l.slots()-1, l.wide) == (number{}) { // the last is filled last
 			return 0, 0, false
@@ -145,6 +144,23 @@ func (l *layer) find(n number) (when int64, reason jpki.Reason, ok bool) {
 		}
 	}
 }
+
+// find returns the meta of a serial. It does not branch on which of the entries that is: a processor that guessed wrong would
+// have to wait for the line before it could begin with the next look-up.
+func (b *line) find(n number, wide bool) (meta uint64, ok bool) {
+	var is [3]uint64 // all ones, or 0
+	if wide {
+		is[0] = allIfZero((b.word(0) ^ n.lo) | (b.word(1) ^ n.mid) | (b.word(2) ^ n.hi))
+		is[1] = allIfZero((b.word(3) ^ n.lo) | (b.word(4) ^ n.mid) | (b.word(5) ^ n.hi))
+	} else {
+		is[0] = allIfZero((b.word(0) ^ n.lo) | (b.word(1) ^ n.mid))
+		is[1] = allIfZero((b.word(2) ^ n.lo) | (b.word(3) ^ n.mid))
+		is[2] = allIfZero((b.word(4) ^ n.lo) | (b.word(5) ^ n.mid))
+	}
+	return b.meta(0)&is[0] | b.meta(1)&is[1] | b.meta(2)&is[2], is[0]|is[1]|is[2] != 0
+}
+
+func allIfZero(w uint64) uint64 { return (w|-w)>>63 - 1 }
 
 func metaOf(at int64, reason jpki.Reason) uint64 { return uint64(at+timeBias)<<4 | uint64(reason+1) }
 
