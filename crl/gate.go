@@ -257,7 +257,7 @@ func (l *gateList) nextEntry() (bool, error) {
 	if len(serial) > 20 {
 		return fail("the serial is too long")
 	}
-	if l.entries > 0 && compare(serial, l.serial[:l.serialN]) <= 0 {
+	if l.entries > 0 && (len(serial) < l.serialN || len(serial) == l.serialN && bytes.Compare(serial, l.serial[:l.serialN]) <= 0) {
 		return false, fmt.Errorf("entry %X is there twice or out of order", serial)
 	}
 	l.serialN = copy(l.serial[:], serial)

@@ -69,11 +69,13 @@ func Read(r io.Reader, issuer *x509.Certificate, visit func(Entry) error) (*Head
 		}
 		return visit(two[n&1])
 	})
-	if err == nil && n > 0 {
-		err = visit(two[(n-1)&1])
-	}
 	if err != nil {
 		return nil, err
+	}
+	if n > 0 {
+		if err := visit(two[(n-1)&1]); err != nil {
+			return nil, fmt.Errorf("read CRL: %w", err)
+		}
 	}
 	return head, nil
 }
