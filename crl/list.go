@@ -3,11 +3,12 @@ package crl
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"iter"
+	"math/bits"
 	"os"
 	"slices"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// A List is a CRL in memory for look-ups, in 36 octets an entry if no serial is longer than 16, as ours. It is safe for concurrent use.
+// A List is a CRL in memory for look-ups, in 31 octets an entry if its serials have 16, as ours. It is safe for concurrent use.
 type List struct {
 	head   Head
 	layers []layer // the newest first: deltas, and last a complete list; or one delta
@@ -55,9 +56,9 @@ func (l *List) Head() Head { return l.head }
 
 // Find returns the entry of a serial. In a delta CRL it may be one with the reason [jpki.RemoveFromCRL].
 func (l *List) Find(serial jpki.Serial) (Entry, bool) {
-	var octets [40]byte
-	tail := octets[len(serial.Append(octets[20:20])):] // 20 octets, of which those before the serial are 0
-	want := number{uint64(binary.BigEndian.Uint32(tail)), binary.BigEndian.Uint64(tail[4:]), binary.BigEndian.Uint64(tail[12:])}
+	var octets [21]byte
+	want := serial.Append(octets[:1])
+	want[0] = byte(len(want) - 1)
 	for i := range l.layers {
 		if at, reason, ok := l.layers[i].find(want); ok {
 			if reason == jpki.RemoveFromCRL && !l.head.Delta() {
@@ -73,12 +74,17 @@ func (l *List) Find(serial jpki.Serial) (Entry, bool) {
 func (l *List) All() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for i := range l.layers {
-			for n, e := range l.layers[i].all() {
-				hidden := slices.ContainsFunc(l.layers[:i], func(newer layer) bool { _, _, ok := newer.find(n); return ok })
-				if hidden || e.Reason == jpki.RemoveFromCRL && !l.head.Delta() {
+			for e := range l.layers[i].all() {
+				hidden := slices.ContainsFunc(l.layers[:i], func(newer layer) bool { _, _, ok := newer.find(e.serial); return ok })
+				if hidden || e.reason == jpki.RemoveFromCRL && !l.head.Delta() {
 					continue
 				}
-				if !yield(e) {
+				e.serial = e.serial[1:]
+				entry, err := e.entry()
+				if err != nil {
+					continue // cannot be: only serials were kept
+				}
+				if !yield(entry) {
 					return
 				}
 			}
@@ -122,4 +128,109 @@ func Combine(complete, delta *List) (*List, error) {
 	head.Number, head.ThisUpdate, head.NextUpdate, head.Algorithm = b.Number, b.ThisUpdate, b.NextUpdate, b.Algorithm
 	head.Entries, head.Ascending = a.Entries+b.Entries, false
 	return &List{head, slices.Concat(delta.layers, complete.layers)}, nil
+}
+
+// A layer is the entries of one list, in a hash table of octets, three quarters full, that a look-up reads in one place:
+// length of the serial (0 where there is no entry), serial and room for the longest, reason, five octets of time. There is no
+// pointer in it, so the garbage collector has nothing to do.
+type layer struct {
+	seed   maphash.Seed
+	table  []byte
+	stride int // octets of a place in the table
+}
+
+// timeBias makes every time of a list positive: they begin in 1950.
+const timeBias = 1 << 30
+
+// A heap is the entries of a list of unknown length on their way into a layer: as in its table, but one behind the other.
+type heap struct {
+	pages   [][]byte
+	longest int // octets of a serial
+}
+
+const pageSize = 1 << 20
+
+func (h *heap) add(e *rawEntry) error {
+	last := len(h.pages) - 1
+	if last < 0 || len(h.pages[last])+1+len(e.serial)+6 > pageSize {
+		capacity := 0
+		if last >= 0 {
+			capacity = pageSize // one is full: this is no small list
+		}
+		h.pages = append(h.pages, make([]byte, 0, capacity))
+		last++
+	}
+	h.longest = max(h.longest, len(e.serial))
+	p := append(h.pages[last], byte(len(e.serial)))
+	p = append(p, e.serial...)
+	t := uint64(e.at + timeBias)
+	h.pages[last] = append(p, byte(e.reason), byte(t>>32), byte(t>>24), byte(t>>16), byte(t>>8), byte(t))
+	return nil
+}
+
+// layer makes the hash table of a heap, which it uses up.
+func (h *heap) layer(entries int) (layer, error) {
+	l := layer{seed: maphash.MakeSeed(), stride: 1 + h.longest + 6}
+	l.table = make([]byte, (entries+entries/3+1)*l.stride)
+	for i, page := range h.pages {
+		h.pages[i] = nil
+		for len(page) > 0 {
+			serial, rest := page[:1+page[0]], page[1+page[0]:]
+			at, found := l.place(serial)
+			if found {
+				return layer{}, fmt.Errorf("entry %X is there twice", serial[1:])
+			}
+			copy(l.table[at:], serial)
+			copy(l.table[at+l.stride-6:], rest[:6])
+			page = rest[6:]
+		}
+	}
+	return l, nil
+}
+
+// place returns where in the table a serial, with its length before it, stands or would have to.
+func (l *layer) place(serial []byte) (at int, found bool) {
+	hi, _ := bits.Mul64(maphash.Bytes(l.seed, serial), uint64(len(l.table)/l.stride))
+	for at = int(hi) * l.stride; l.table[at] != 0; {
+		if bytes.Equal(l.table[at:at+len(serial)], serial) {
+			return at, true
+		}
+		if at += l.stride; at == len(l.table) {
+			at = 0
+		}
+	}
+	return at, false
+}
+
+func (l *layer) find(serial []byte) (when int64, reason jpki.Reason, ok bool) {
+	if len(serial) > l.stride-6 {
+		return 0, 0, false
+	}
+	at, ok := l.place(serial)
+	if !ok {
+		return 0, 0, false
+	}
+	when, reason = readRecord(l.table[at+l.stride-6:])
+	return when, reason, true
+}
+
+// readRecord reads what follows the serial.
+func readRecord(b []byte) (at int64, reason jpki.Reason) {
+	t := uint64(b[1])<<32 | uint64(b[2])<<24 | uint64(b[3])<<16 | uint64(b[4])<<8 | uint64(b[5])
+	return int64(t) - timeBias, jpki.Reason(b[0])
+}
+
+// all walks the table: in no order. Each serial has its length before it.
+func (l *layer) all() iter.Seq[rawEntry] {
+	return func(yield func(rawEntry) bool) {
+		for table := l.table; len(table) > 0; table = table[l.stride:] {
+			if table[0] == 0 {
+				continue
+			}
+			at, reason := readRecord(table[l.stride-6:])
+			if !yield(rawEntry{serial: table[:1+table[0]], at: at, reason: reason}) {
+				return
+			}
+		}
+	}
 }

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package crl
-
-// useLargePages does what it can where there is no such thing to ask for.
-func useLargePages([]byte) {}
