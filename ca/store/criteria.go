@@ -34,7 +34,7 @@ type Match struct {
 // A MatchCount says how many certificates of a kind and a municipality fit.
 type MatchCount struct {
 	Kind         jpki.Kind
-	Municipality string // of the CRL partition: where the holder lived when it was issued
+	Municipality string // of the CRL partition: where the holder lived when it was issued, or a shard
 	State        jpki.State
 	Count        int
 }

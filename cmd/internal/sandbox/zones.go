@@ -114,9 +114,14 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
-	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Changes: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
+	cfg := listsConfig(s.dir, &s.db.StatusReader)
+	cfg.Log = s.log
 	for _, i := range s.keys.all() {
-		cfg.Issuers = append(cfg.Issuers, s.listed(i))
+		issuer, err := s.listed(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Issuers = append(cfg.Issuers, issuer)
 	}
 	if s.publisher, err = crl.NewPublisher(cfg); err != nil {
 		return nil, err
@@ -135,16 +140,6 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	}, nil
 }
 
-// listed is a generation as the CRL publisher knows it.
-func (s *System) listed(i ca.Issuer) crl.Issuer {
-	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
-	for _, m := range s.profile.Municipalities {
-		scope, _ := s.profile.CRLScope(s.env.StatusURL(), i.ID, m.Code)
-		issuer.Partitions = append(issuer.Partitions, scope)
-	}
-	return issuer
-}
-
 // markDirty follows the status log and tells the publisher which CRLs no longer say the truth. What changed while no
 // process ran is found by publishing everything once.
 func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty chan<- crl.ID) error {
@@ -160,8 +155,8 @@ func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty c
 	for first := true; ; first = false {
 		if first {
 			for _, i := range s.keys.all() {
-				for _, m := range s.profile.Municipalities {
-					if err := send(crl.ID{Issuer: i.ID, Partition: m.Code}); err != nil {
+				for _, partition := range s.profile.Partitions(i.ID.CA) { // others, of earlier rules, come with the changes
+					if err := send(crl.ID{Issuer: i.ID, Partition: partition}); err != nil {
 						return err
 					}
 				}
