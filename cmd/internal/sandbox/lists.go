@@ -51,47 +51,56 @@ func deltaURL(statusURL string, id crl.ID) string {
 // not: for operators. Both take turns at the directory. statusURL is where certificates say that the lists are; empty for the
 // address of the one that runs. It returns how many were published, refused and failed.
 func PublishLists(ctx context.Context, path, statusURL string, only *crl.ID) (outcomes map[string]uint64, err error) {
+	err = withGenerations(ctx, path, func(d dir, db *store.Store, all []ca.Issuer) error {
+		if statusURL == "" {
+			env, err := Load(string(d))
+			if err != nil {
+				return err
+			}
+			statusURL = env.StatusURL()
+		}
+		profile, err := d.chooseProfile("")
+		if err != nil {
+			return err
+		}
+		cfg := listsConfig(d, &db.StatusReader)
+		for _, i := range all {
+			issuer, err := listed(ctx, profile.Profile, statusURL, &db.StatusReader, i)
+			if err != nil {
+				return err
+			}
+			cfg.Issuers = append(cfg.Issuers, issuer)
+		}
+		publisher, err := crl.NewPublisher(cfg)
+		if err != nil {
+			return err
+		}
+		if only != nil {
+			err = publisher.Publish(ctx, *only)
+		} else {
+			err = publisher.PublishAll(ctx)
+		}
+		outcomes = publisher.Outcomes.Snapshot()
+		return err
+	})
+	return outcomes, err
+}
+
+// withGenerations opens the database and every generation of the sandbox in path.
+func withGenerations(ctx context.Context, path string, f func(dir, *store.Store, []ca.Issuer) error) (err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d := dir(abs)
-	if statusURL == "" {
-		env, err := Load(abs)
-		if err != nil {
-			return nil, err
-		}
-		statusURL = env.StatusURL()
-	}
-	profile, err := d.chooseProfile("")
-	if err != nil {
-		return nil, err
-	}
 	db, err := store.Open(ctx, "sqlite:"+d.path("authority", "ca.db"))
 	if err != nil {
-		return nil, fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
+		return fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	all, _, err := openGenerations(ctx, db, d)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cfg := listsConfig(d, &db.StatusReader)
-	for _, i := range all {
-		issuer, err := listed(ctx, profile.Profile, statusURL, &db.StatusReader, i)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Issuers = append(cfg.Issuers, issuer)
-	}
-	publisher, err := crl.NewPublisher(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if only != nil {
-		err = publisher.Publish(ctx, *only)
-	} else {
-		err = publisher.PublishAll(ctx)
-	}
-	return publisher.Outcomes.Snapshot(), err
+	return f(d, db, all)
 }
