@@ -225,7 +225,8 @@ func fetchLimited(ctx context.Context, url string, limit int64) ([]byte, error) 
 
 // checkTable copies a CSV and adds the status of each line's certificate. It holds one line at a time.
 func checkTable(out io.Writer, in io.Reader, s *snapshot.Snapshot, issuer *x509.Certificate) (allGood bool, err error) {
-	r, w := csv.NewReader(in), csv.NewWriter(out)
+	ration := &lineRation{in: in}
+	r, w := csv.NewReader(ration), csv.NewWriter(out)
 	r.ReuseRecord = true
 	head, err := r.Read()
 	if err != nil {
@@ -241,6 +242,7 @@ func checkTable(out io.Writer, in io.Reader, s *snapshot.Snapshot, issuer *x509.
 	}
 	allGood = true
 	for {
+		ration.from = r.InputOffset()
 		line, err := r.Read()
 		if err == io.EOF {
 			w.Flush()
@@ -260,6 +262,24 @@ func checkTable(out io.Writer, in io.Reader, s *snapshot.Snapshot, issuer *x509.
 			return false, err
 		}
 	}
+}
+
+// maxTableLine is how long a line of a CSV may be, read-ahead included: one that never ends shall not fill the memory.
+const maxTableLine = 1 << 20
+
+// A lineRation ends a table with a line that is too long.
+type lineRation struct {
+	in         io.Reader
+	from, read int64 // where the line begins, and how far has been read
+}
+
+func (l *lineRation) Read(b []byte) (int, error) {
+	if l.read-l.from > maxTableLine {
+		return 0, fmt.Errorf("a line is longer than %d octets", maxTableLine)
+	}
+	n, err := l.in.Read(b)
+	l.read += int64(n)
+	return n, err
 }
 
 type tableColumns struct{ certificate, serial, notBefore, notAfter int }
