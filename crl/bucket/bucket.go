@@ -67,50 +67,43 @@ func plain(s string) bool {
 	return s != "" && !strings.HasPrefix(s, "/") && !slices.Contains(strings.Split(s, "/"), "..") && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/") == "" && !strings.Contains(s, "//")
 }
 
-// An Object is what is known of one.
-type Object struct {
-	ETag   string // with its quotes
-	Octets int64
-	Meta   map[string]string // by lower-case name
-}
-
 // A Content is what is put, and what is said of it.
 type Content struct {
 	Body         io.ReaderAt
 	Octets       int64
 	Type         string
-	CacheControl string
-	Meta         map[string]string // by lower-case name; values are visible ASCII
+	CacheControl string // may be empty
 }
 
-// Look returns what there is under a key; [jpki.NotFound] if there is nothing.
-func (b *Bucket) Look(ctx context.Context, key string) (Object, error) {
+// Look returns the tag of the object under a key, with its quotes; [jpki.NotFound] if there is none.
+func (b *Bucket) Look(ctx context.Context, key string) (tag string, err error) {
 	resp, err := b.do(ctx, http.MethodHead, key, nil, nil)
 	if err != nil {
-		return Object{}, err
+		return "", err
 	}
 	_ = resp.Body.Close()
-	return objectOf(resp), nil
+	return tagOf(resp)
 }
 
-// Get returns the content of an object, which the caller closes; [jpki.NotFound] if there is none.
-func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, Object, error) {
+// Get returns the content of an object, which the caller closes, and its tag; [jpki.NotFound] if there is none.
+func (b *Bucket) Get(ctx context.Context, key string) (body io.ReadCloser, tag string, err error) {
 	resp, err := b.do(ctx, http.MethodGet, key, nil, nil)
 	if err != nil {
-		return nil, Object{}, err
+		return nil, "", err
 	}
-	return resp.Body, objectOf(resp), nil
+	if tag, err = tagOf(resp); err != nil {
+		_ = resp.Body.Close()
+		return nil, "", err
+	}
+	return resp.Body, tag, nil
 }
 
-// Put puts an object in the place of the one that has a tag, or with an empty tag where there is none. [jpki.Conflict] means
-// that there is another, or none any more: nothing was changed.
-func (b *Bucket) Put(ctx context.Context, key string, c Content, replaces string) (Object, error) {
+// Put puts an object in the place of the one that has a tag, or with an empty tag where there is none, and returns its own.
+// [jpki.Conflict] means that there is another, or none any more: nothing was changed.
+func (b *Bucket) Put(ctx context.Context, key string, c Content, replaces string) (tag string, err error) {
 	header := map[string]string{"content-type": c.Type}
 	if c.CacheControl != "" {
 		header["cache-control"] = c.CacheControl
-	}
-	for name, value := range c.Meta {
-		header["x-amz-meta-"+name] = value
 	}
 	if replaces == "" {
 		header["if-none-match"] = "*"
@@ -119,20 +112,19 @@ func (b *Bucket) Put(ctx context.Context, key string, c Content, replaces string
 	}
 	resp, err := b.do(ctx, http.MethodPut, key, header, &c)
 	if err != nil {
-		return Object{}, err
+		return "", err
 	}
 	_ = resp.Body.Close()
-	return Object{ETag: resp.Header.Get("ETag"), Octets: c.Octets, Meta: c.Meta}, nil
+	return tagOf(resp)
 }
 
-func objectOf(resp *http.Response) Object {
-	o := Object{ETag: resp.Header.Get("ETag"), Octets: resp.ContentLength, Meta: map[string]string{}}
-	for name, values := range resp.Header {
-		if meta, ok := strings.CutPrefix(strings.ToLower(name), "x-amz-meta-"); ok {
-			o.Meta[meta] = values[0]
-		}
+// tagOf returns an answer's tag, without which nothing can be put in the place of an object.
+func tagOf(resp *http.Response) (string, error) {
+	tag := resp.Header.Get("ETag")
+	if len(tag) < 3 || tag[0] != '"' {
+		return "", jpki.Errorf(jpki.Unavailable, "the bucket gives its objects no strong tags")
 	}
-	return o
+	return tag, nil
 }
 
 // do makes one signed request and returns its answer if that is a good one.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/big"
@@ -38,6 +39,12 @@ type Mirror struct {
 
 	mu   sync.Mutex
 	done map[crl.ID]os.FileInfo
+	last map[crl.ID]last // what this mirror has put
+}
+
+type last struct {
+	tag    string
+	number *big.Int
 }
 
 // NewMirror checks the configuration.
@@ -65,7 +72,7 @@ func NewMirror(cfg MirrorConfig) (*Mirror, error) {
 	case cfg.MaxAge < 0:
 		return nil, errors.New("bucket.MirrorConfig.MaxAge is negative")
 	}
-	return &Mirror{cfg: cfg, done: map[crl.ID]os.FileInfo{}}, nil
+	return &Mirror{cfg: cfg, done: map[crl.ID]os.FileInfo{}, last: map[crl.ID]last{}}, nil
 }
 
 // Sync puts every list into the bucket that has changed since the last Sync, or at first all that are newer there. It goes on
@@ -108,7 +115,7 @@ func (m *Mirror) Run(ctx context.Context, every time.Duration) error {
 
 // push puts one list into the bucket unless that has one as new. Steps:
 //  1. read and verify the list, for its number
-//  2. look at the object: its number, and the tag that tells it from every other
+//  2. look at the object: the tag that tells it from every other, and the number of its list
 //  3. put the list in the place of exactly that one, or of none; if another is there now, from 2 again
 func (m *Mirror) push(ctx context.Context, id crl.ID) error {
 	// 1.
@@ -147,34 +154,28 @@ func (m *Mirror) push(ctx context.Context, id crl.ID) error {
 // tries bounds how often others may be quicker: each of them put a list.
 const tries = 20
 
-// numberMeta is under which name an object says its list's number.
-const numberMeta = "crl-number"
-
 func (m *Mirror) replace(ctx context.Context, id crl.ID, f *os.File, size int64, head *crl.Head) (outcome string, err error) {
 	key := m.cfg.Prefix + id.Path()
 	fresh := max(0, min(m.cfg.MaxAge, head.NextUpdate.Sub(m.cfg.Now())))
-	content := Content{
-		Body: f, Octets: size, Type: "application/pkix-crl", CacheControl: fmt.Sprintf("public, max-age=%d, must-revalidate", int(fresh/time.Second)),
-		Meta: map[string]string{numberMeta: head.Number.String()},
-	}
+	content := Content{Body: f, Octets: size, Type: "application/pkix-crl", CacheControl: fmt.Sprintf("public, max-age=%d, must-revalidate", int(fresh/time.Second))}
 	for range tries {
 		// 2.
-		there, err := m.cfg.Bucket.Look(ctx, key)
-		if errors.Is(err, jpki.NotFound) {
-			there = Object{}
-		} else if err != nil {
+		tag, number, err := m.there(ctx, id, key)
+		if err != nil {
 			return "failed", err
-		} else if there.ETag == "" {
-			return "failed", errors.New("the store gives objects no tags")
-		} else if number, err := m.numberOf(ctx, id, key, there); err != nil {
-			return "failed", err
-		} else if c := head.Number.Cmp(number); c < 0 {
-			return "behind", nil
-		} else if c == 0 {
-			return "same", nil
+		}
+		if tag != "" {
+			switch head.Number.Cmp(number) {
+			case -1:
+				return "behind", nil
+			case 0:
+				return "same", nil
+			}
 		}
 		// 3.
-		if _, err = m.cfg.Bucket.Put(ctx, key, content, there.ETag); err == nil {
+		put, err := m.cfg.Bucket.Put(ctx, key, content, tag)
+		if err == nil {
+			m.last[id] = last{put, head.Number}
 			return "put", nil
 		} else if !errors.Is(err, jpki.Conflict) {
 			return "failed", err
@@ -183,20 +184,46 @@ func (m *Mirror) replace(ctx context.Context, id crl.ID, f *os.File, size int64,
 	return "failed", jpki.Errorf(jpki.Conflict, "others were quicker %d times", tries)
 }
 
-// numberOf returns the number of the list in an object: as it says or, if somebody else put it there, as the list says; -1 if
-// it is none of the issuer's.
-func (m *Mirror) numberOf(ctx context.Context, id crl.ID, key string, o Object) (*big.Int, error) {
-	if n, ok := new(big.Int).SetString(o.Meta[numberMeta], 10); ok && len(o.Meta[numberMeta]) <= 50 {
-		return n, nil
+// there returns the tag of the object, empty if there is none, and the number of the list in it: what was put last is known,
+// anything else is read and verified, and has the number -1 if it is no list of the issuer's. What a store says besides of an
+// object is not believed: one was found that keeps it from the object before.
+func (m *Mirror) there(ctx context.Context, id crl.ID, key string) (tag string, number *big.Int, err error) {
+	tag, err = m.cfg.Bucket.Look(ctx, key)
+	if known, ok := m.last[id]; ok && err == nil && known.tag == tag {
+		return tag, known.number, nil
 	}
-	body, _, err := m.cfg.Bucket.Get(ctx, key)
-	if err != nil {
-		return nil, err
+	var body io.ReadCloser
+	if err == nil {
+		body, tag, err = m.cfg.Bucket.Get(ctx, key)
+	}
+	switch {
+	case errors.Is(err, jpki.NotFound):
+		return "", nil, nil
+	case err != nil:
+		return "", nil, err
 	}
 	defer func() { _ = body.Close() }()
-	head, err := crl.Read(body, m.cfg.Issuers[id.Issuer], func(crl.Entry) error { return nil })
-	if err != nil || head.Number == nil {
-		return big.NewInt(-1), ctx.Err()
+	whole := &transfer{r: body}
+	head, err := crl.Read(whole, m.cfg.Issuers[id.Issuer], func(crl.Entry) error { return nil })
+	switch {
+	case whole.err != nil: // which says nothing about the list
+		return "", nil, jpki.WrapError(jpki.Unavailable, whole.err, "the bucket broke off")
+	case err != nil || head.Number == nil:
+		return tag, big.NewInt(-1), nil
 	}
-	return head.Number, nil
+	return tag, head.Number, nil
+}
+
+// A transfer remembers why reading ended early.
+type transfer struct {
+	r   io.Reader
+	err error
+}
+
+func (t *transfer) Read(b []byte) (int, error) {
+	n, err := t.r.Read(b)
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	return n, err
 }
