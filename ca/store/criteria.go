@@ -93,8 +93,8 @@ func (tx *Tx) Matches(c Criteria, now time.Time, after jpki.CertID, limit int) (
 	}
 	query, args := c.from(now)
 	if !after.Serial.IsZero() {
-		n := len(args)
-		query += fmt.Sprintf(` AND (c.issuer > $%d OR c.issuer = $%d AND c.serial > $%d)`, n+1, n+1, n+2)
+		n := len(args) // compared as a row, which an index can begin at: what lies before is not read again
+		query += fmt.Sprintf(` AND (c.issuer, c.serial) > ($%d, $%d)`, n+1, n+2)
 		args = append(args, after.Issuer.String(), after.Serial.Bytes())
 	}
 	if limit <= 0 {
