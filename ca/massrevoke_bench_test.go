@@ -14,7 +14,7 @@ import (
 )
 
 // TestMassRevocationScales measures, when JPKI_BENCH_REVOKE lists numbers of certificates, how long revoking all of them takes
-// on PostgreSQL: for each certificate of ten times as many not much more.
+// on PostgreSQL, and by how much each of more costs more.
 func TestMassRevocationScales(t *testing.T) {
 	sizes := os.Getenv("JPKI_BENCH_REVOKE")
 	if sizes == "" {
