@@ -31,6 +31,7 @@ const packages = `
 	crl:               -
 	crl/watch:         crl
 	crl/snapshot:      -
+	crl/bucket:        crl
 	verifier:          ocsp crl
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl

@@ -26,7 +26,6 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
-	"github.com/openjpki/jpki/crl"
 )
 
 // An Issuer is one generation of one CA with the use of its key.
@@ -165,18 +164,6 @@ func (i *Issuer) check(p *Profile) (err error) {
 	}
 	i.passed = &passed{}
 	return nil
-}
-
-// CRLScope returns what the CRL of a partition covers and where it is served; false for a partition that is no
-// municipality of the profile.
-func (p *Profile) CRLScope(statusURL string, issuer jpki.IssuerID, partition string) (crl.Scope, bool) {
-	m, ok := p.municipality(partition)
-	if !ok {
-		return crl.Scope{}, false
-	}
-	s := crl.Scope{Issuer: issuer, Partition: partition, DirectoryName: encodeName(fill(p.Authorities[issuer.CA].CRLName, m, ""))}
-	s.URL = statusURL + "/crl/" + s.ID().Path()
-	return s, true
 }
 
 // once runs a command that is a single transaction at most once under an idempotency key and returns what it returned

@@ -269,6 +269,7 @@ func (a *Authority) draw(p *issuePlan, i *issuance) error {
 			return err
 		}
 		c.ID = jpki.CertID{Issuer: i.issuers[c.Kind.CA()].ID, Serial: serial}
+		c.Partition = a.profile.partition(c.Kind.CA(), p.place, serial)
 		name, err := a.commonName(c.Kind, p.place)
 		if err != nil {
 			return err
@@ -547,7 +548,7 @@ func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, i *issua
 			return jpki.Errorf(jpki.NoValidityLeft, "%s would end %s", r.Kind, ends[r.Kind].In(jpki.JST).Format(time.DateTime))
 		}
 		c := store.Certificate{
-			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: i.keys[j].hash,
+			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, KeyHash: i.keys[j].hash,
 			NotBefore: start, NotAfter: ends[r.Kind], IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
 		}
 		c.Replaces = lineageEnd(all, r.Kind)

@@ -27,6 +27,7 @@ import (
 //  4. read it back from the file and check it against the published one
 //  5. sign what was read, and check the signature
 //  6. see that the published one is still the same, and give the new one its name, durably
+//     (and with [Config].Gzip put its gzip form beside it)
 //  7. the same with the delta, if the scope has one, under the same number (RFC 5280 §5.2.4)
 //
 // An error leaves the published file as it was. A CRL that is not configured is a [jpki.NotFound]; that somebody who does not
@@ -344,6 +345,12 @@ func (l *publication) replace(ctx context.Context, template Template, entries bo
 		return failed, err
 	}
 	l.learn(info, g.next)
+	if l.p.cfg.Gzip { // without it the list is only longer
+		if err := pack(l.path, f, info.Size()); err != nil {
+			l.p.Outcomes.Add("unpacked")
+			l.p.cfg.Log.WarnContext(ctx, "CRL not packed", slog.String("issuer", l.t.scope.Issuer.String()), slog.String("shard", l.t.scope.Partition), slog.Any("error", err))
+		}
+	}
 	l.p.cfg.Log.InfoContext(ctx, "CRL published", slog.String("issuer", l.t.scope.Issuer.String()), slog.String("shard", l.t.scope.Partition), slog.Bool("delta", l.delta),
 		slog.String("number", g.next.number.String()), slog.Int64("entries", g.next.entries), slog.Int64("octets", info.Size()))
 	return published, nil

@@ -34,7 +34,7 @@ type Match struct {
 // A MatchCount says how many certificates of a kind and a municipality fit.
 type MatchCount struct {
 	Kind         jpki.Kind
-	Municipality string // of the CRL partition: where the holder lived when it was issued
+	Municipality string // of the CRL partition: where the holder lived when it was issued, or a shard
 	State        jpki.State
 	Count        int
 }
@@ -93,8 +93,8 @@ func (tx *Tx) Matches(c Criteria, now time.Time, after jpki.CertID, limit int) (
 	}
 	query, args := c.from(now)
 	if !after.Serial.IsZero() {
-		n := len(args)
-		query += fmt.Sprintf(` AND (c.issuer > $%d OR c.issuer = $%d AND c.serial > $%d)`, n+1, n+1, n+2)
+		n := len(args) // compared as a row, which an index can begin at: what lies before is not read again
+		query += fmt.Sprintf(` AND (c.issuer, c.serial) > ($%d, $%d)`, n+1, n+2)
 		args = append(args, after.Issuer.String(), after.Serial.Bytes())
 	}
 	if limit <= 0 {

@@ -46,6 +46,7 @@ type config struct {
 	Connections int           `yaml:"connections"`
 	PerAddress  int           `yaml:"per_address"`
 	Proxies     []string      `yaml:"proxies"`
+	Public      string        `yaml:"public"`
 
 	dir string           // of the file
 	now func() time.Time // see clock
@@ -113,6 +114,8 @@ func readConfig(path string) (*config, error) {
 		err = errors.New("redis.secret_file is required: without it anybody who can write to Redis could slow us down")
 	case c.AcceptTrial && c.Snapshot == "":
 		err = errors.New("accept_trial is for a snapshot, and there is none")
+	case c.Public != "" && c.Prefix == "":
+		err = errors.New("public needs a prefix: with OCSP at the root every address is OCSP's")
 	case c.Bound < 0:
 		err = errors.New("bound is negative")
 	default:
@@ -168,7 +171,11 @@ func (c *config) checkFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.front(responder, slog.New(slog.DiscardHandler))
+	files, err := c.files()
+	if err != nil {
+		return err
+	}
+	_, err = c.front(responder, files, slog.New(slog.DiscardHandler))
 	return err
 }
 
@@ -181,14 +188,18 @@ func (c *config) answers(delegates []ocsp.Delegate, statuses ocsp.Statuses, secr
 }
 
 // front makes the listener's server.
-func (c *config) front(responder *ocsp.Responder, log *slog.Logger) (*front.Server, error) {
+func (c *config) front(responder *ocsp.Responder, files *files, log *slog.Logger) (*front.Server, error) {
 	proxies, err := c.proxies()
 	if err != nil {
 		return nil, err
 	}
-	return front.New(front.Config{
+	cfg := front.Config{
 		Exchanger: responder, Now: c.now, Log: log, Prefix: c.Prefix, Connections: c.Connections, PerAddress: c.PerAddress, Proxies: proxies,
-	})
+	}
+	if files != nil {
+		cfg.Other = files
+	}
+	return front.New(cfg)
 }
 
 // secrets reads what Redis needs; nothing without Redis, and no relay key where the log is not followed through it.

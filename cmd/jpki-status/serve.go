@@ -24,7 +24,7 @@ import (
 //  1. the status log: through Redis if there is one, else and otherwise from the database
 //  2. the index that follows it
 //  3. shelves for signed answers: in the process, in Redis
-//  4. the responder over all that, and the listener in front of it
+//  4. the responder over all that, and the listener in front of it and of published files
 //  5. loops, among them one that takes up replaced certificates
 func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	var loops []func(context.Context) error
@@ -122,7 +122,11 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	if responder, err = ocsp.New(answers); err != nil {
 		return err
 	}
-	listener, err := c.front(responder, log)
+	files, err := c.files()
+	if err != nil {
+		return err
+	}
+	listener, err := c.front(responder, files, log)
 	if err != nil {
 		return err
 	}
@@ -146,6 +150,10 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	count("jpki_ocsp_responses_total", "OCSP responses, by outcome.", responder.Outcomes)
 	count("jpki_ocsp_sources_total", "Where OCSP answers came from.", responder.Sources)
 	count("jpki_ocsp_listener_total", "What came to the listener, by outcome.", listener.Outcomes)
+	if files != nil {
+		count("jpki_crl_requests_total", "CRL downloads, by outcome.", files.lists.Outcomes.Snapshot)
+		count("jpki_snapshot_requests_total", "Downloads of status snapshots, by outcome.", files.snapshots.Outcomes.Snapshot)
+	}
 	metrics = append(metrics,
 		boot.Gauge("jpki_ocsp_delegate_seconds", "How long the delegate lasts that ends first; it is renewed when a third of its life is left.", func() float64 {
 			return responder.Lasts().Sub(c.now()).Seconds()

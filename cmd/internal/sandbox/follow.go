@@ -66,7 +66,11 @@ func (s *System) prepare(ctx context.Context, i ca.Issuer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.publisher.AddIssuer(s.listed(i)); err != nil {
+	listed, err := s.listed(ctx, i)
+	if err != nil {
+		return err
+	}
+	if err := s.publisher.AddIssuer(listed); err != nil {
 		return err
 	}
 	banks := append(slices.Clone(*s.banks.Load()), bank)
