@@ -346,7 +346,7 @@ func (l *publication) replace(ctx context.Context, template Template, entries bo
 	}
 	l.learn(info, g.next)
 	if l.p.cfg.Gzip { // without it the list is only longer
-		if err := pack(l.path, f, info.Size()); err != nil {
+		if err := pack(l.path, d.f, info.Size()); err != nil {
 			l.p.Outcomes.Add("unpacked")
 			l.p.cfg.Log.WarnContext(ctx, "CRL not packed", slog.String("issuer", l.t.scope.Issuer.String()), slog.String("shard", l.t.scope.Partition), slog.Any("error", err))
 		}
