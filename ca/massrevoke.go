@@ -29,7 +29,7 @@ type MassRevocation struct {
 const massGroup = 100
 
 // massPage is how many are looked for at a time: a look can cost as much as reading all there are.
-const massPage = 10_000
+const massPage = 50_000
 
 // Operator returns the actor under which an operator's orders are recorded.
 func Operator(name string) jpki.Actor { return jpki.Actor{Role: jpki.System, ID: "operator-" + name} }
