@@ -27,7 +27,10 @@ func StandardAlgorithms() Algorithms {
 	return Algorithms{
 		Keys: []KeyRule{
 			{Kind: primitive.RSA, MinBits: 2048, MaxBits: 8192},
-			{Kind: primitive.P256}, {Kind: primitive.P384}, {Kind: primitive.P521}, {Kind: primitive.Edwards25519},
+			{Kind: primitive.P256},
+			{Kind: primitive.P384},
+			{Kind: primitive.P521},
+			{Kind: primitive.Edwards25519},
 		},
 		Schemes: []primitive.Scheme{primitive.PKCS1v15, primitive.PSS, primitive.ECDSA, primitive.Ed25519},
 		Hashes:  []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512},

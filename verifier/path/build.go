@@ -22,29 +22,25 @@ type search struct {
 	stop  bool // nothing else can help
 }
 
-// How far a path came before it failed.
+// How far a path came before it failed. Before an anchor is reached, that is how many signatures were right, times two,
+// and one more if somebody was tried as the next issuer.
 const (
-	stageNone      = iota
-	stageName      // there was an issuer of the name
-	stageSignature // there was a path of right signatures to a certificate whose issuer is missing or may not be one
-	stageAnchor    // to an anchor
-	stageStatus    // and it was valid but for the status
+	stageAnchor = 1 << 20 // all signatures were right
+	stageStatus = 1 << 21 // and it was valid but for the status
 )
 
 func (s *search) run() {
 	s.path = append(s.path, s.target)
-	s.fail(stageNone, 0, &problem{NoIssuer, "no certificate of the issuer is at hand"}, nil)
 	s.extend()
 }
 
 // fail records a failure if it came further than those before.
-func (s *search) fail(stage, index int, p *problem, anchor *Certificate) *Result {
-	if s.best != nil && (stage < s.stage || stage == s.stage && (s.stage >= stageAnchor || len(s.path) <= len(s.best.Path))) {
-		return s.best
+func (s *search) fail(stage, index int, p *problem, anchor *Certificate) {
+	if s.best != nil && stage <= s.stage {
+		return
 	}
 	s.stage = stage
 	s.best = &Result{Code: p.code, Detail: p.detail, Index: index, Path: slices.Clone(s.path), Anchor: anchor}
-	return s.best
 }
 
 func (s *search) result() *Result {
@@ -63,7 +59,9 @@ type candidate struct {
 
 // extend tries everybody who may have issued the last certificate of the path.
 func (s *search) extend() {
-	last := s.path[len(s.path)-1]
+	index := len(s.path) - 1
+	last := s.path[index]
+	s.fail(2*index, index, &problem{NoIssuer, "no certificate of the issuer is at hand"}, nil)
 	for _, c := range s.candidates(last) {
 		if s.found || s.stop {
 			return
@@ -83,23 +81,21 @@ func (s *search) extend() {
 				continue
 			}
 			if len(s.path) >= s.j.v.limits.Depth {
-				s.fail(stageName, len(s.path)-1, &problem{PathTooLong, "more certificates than admitted"}, nil)
+				s.fail(2*index+1, index, &problem{PathTooLong, "more certificates than admitted"}, nil)
 				s.j.exhausted = true
 				continue
 			}
 			if p := checkIssuer(c.cert, s.at, s.below(c.cert)); p != nil {
 				s.path = append(s.path, c.cert)
-				s.fail(stageName, len(s.path)-1, p, nil)
-				s.path = s.path[:len(s.path)-1]
+				s.fail(2*index+1, index+1, p, nil)
+				s.path = s.path[:index+1]
 				continue
 			}
 		}
 		// 2. the signature
 		if p := s.j.verify(last.signedPart(), c.cert); p != nil {
-			s.fail(stageName, len(s.path)-1, p, nil)
-			if p.code == LimitReached {
-				s.stop = true
-			}
+			s.fail(2*index+1, index, p, nil)
+			s.stop = s.stop || p.code == LimitReached
 			continue
 		}
 		// 3. on, or to the end
@@ -108,9 +104,8 @@ func (s *search) extend() {
 			continue
 		}
 		s.path = append(s.path, c.cert)
-		s.fail(stageSignature, len(s.path)-1, &problem{NoIssuer, "no certificate of the issuer is at hand"}, nil)
 		s.extend()
-		s.path = s.path[:len(s.path)-1]
+		s.path = s.path[:index+1]
 	}
 }
 
@@ -195,10 +190,13 @@ func (s *search) complete(anchor *Certificate) {
 				res.Statuses[k] = Status{Certificate: s.path[k], State: Undetermined, Why: NotChecked}
 			}
 			res.Code, res.Detail, res.Index = p.code, p.detail, i
-			if s.stage < stageStatus || s.best.Code == StatusUndetermined && p.code == Revoked {
+			// That the certificate itself is revoked no other path makes undone. That one of its issuers is leaves room
+			// for another path, and if that is only not established, so is the verdict.
+			final := i == 0 && p.code == Revoked
+			if s.stage < stageStatus || final || s.best.Code == Revoked && p.code != Revoked {
 				s.stage, s.best = stageStatus, res
 			}
-			s.stop = s.stop || i == 0 && p.code == Revoked // no other path makes that undone
+			s.stop = s.stop || final
 			return
 		}
 		issuer = s.path[i]

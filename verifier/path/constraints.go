@@ -201,6 +201,9 @@ type subjectName struct {
 	unread      bool // a name of its kind that cannot be evaluated
 }
 
+// smtpUTF8Mailbox is how an otherName with a mailbox beyond ASCII begins (RFC 9598 §3).
+const smtpUTF8Mailbox = "\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x09"
+
 // subjectNames returns the names of a certificate that constraints apply to: the subject, unless empty, the alternative
 // names, and, if there is no rfc822Name among these, the addresses in the subject (RFC 5280 §4.2.1.10).
 func (c *Certificate) subjectNames() []subjectName {
@@ -212,6 +215,9 @@ func (c *Certificate) subjectNames() []subjectName {
 	for _, g := range c.alternative {
 		hasEmail = hasEmail || g.kind == emailName
 		names = append(names, readSubjectName(g))
+		if g.kind == otherName && strings.HasPrefix(string(g.value), smtpUTF8Mailbox) { // RFC 9598 §6: bound by what binds mailboxes
+			names = append(names, subjectName{generalName: generalName{kind: emailName}, unread: true})
+		}
 	}
 	if !hasEmail {
 		for _, address := range c.Subject.emails {

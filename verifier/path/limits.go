@@ -18,8 +18,13 @@ var defaultLimits = Limits{Depth: 16, Candidates: 512, Signatures: 128, Comparis
 // resolve fills in the defaults.
 func (l Limits) resolve() (Limits, error) {
 	for _, f := range []struct{ field, standard *int }{
-		{&l.Depth, &defaultLimits.Depth}, {&l.Candidates, &defaultLimits.Candidates}, {&l.Signatures, &defaultLimits.Signatures},
-		{&l.Comparisons, &defaultLimits.Comparisons}, {&l.Lists, &defaultLimits.Lists}, {&l.Nesting, &defaultLimits.Nesting}, {&l.Fetches, &defaultLimits.Fetches},
+		{&l.Depth, &defaultLimits.Depth},
+		{&l.Candidates, &defaultLimits.Candidates},
+		{&l.Signatures, &defaultLimits.Signatures},
+		{&l.Comparisons, &defaultLimits.Comparisons},
+		{&l.Lists, &defaultLimits.Lists},
+		{&l.Nesting, &defaultLimits.Nesting},
+		{&l.Fetches, &defaultLimits.Fetches},
 	} {
 		switch {
 		case *f.field < 0:

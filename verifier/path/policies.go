@@ -29,9 +29,9 @@ type policyInformation struct {
 
 type policyMapping struct{ issuer, subject string }
 
-// Limits on the policies of one certificate.
+// Limits on the policies of one certificate. Real ones have fewer than twenty.
 const (
-	maxPolicies   = 1024
+	maxPolicies   = 256
 	maxQualifiers = 64
 )
 

@@ -2,7 +2,6 @@ package path
 
 import (
 	"bytes"
-	"cmp"
 	"math/big"
 	"slices"
 	"time"
@@ -112,8 +111,8 @@ func (j *job) fromOCSP(c, issuer, anchor *Certificate, nesting int, d *doubt) *S
 			d.worse(DataMalformed, o.fault)
 			continue
 		}
-		if why := j.current(a.ThisUpdate, a.NextUpdate); why != "" || o.ProducedAt.After(j.at.Add(j.v.skew)) {
-			d.worse(DataNotCurrent, cmp.Or(why, "produced after the time asked about"))
+		if why := j.current(a.ThisUpdate, a.NextUpdate); why != "" {
+			d.worse(DataNotCurrent, why)
 			continue
 		}
 		signer := j.responder(o, c, issuer, anchor, nesting, d)
@@ -158,9 +157,7 @@ func (j *job) responder(o *OCSP, c, issuer, anchor *Certificate, nesting int, d 
 	if o.responderKey == nil {
 		candidates = append(candidates, j.pool[o.responderName.key]...)
 	} else {
-		for _, k := range j.v.known {
-			candidates = append(candidates, k)
-		}
+		candidates = append(candidates, j.v.known...)
 		candidates = append(candidates, j.r.Certificates...)
 	}
 	tried := 0
