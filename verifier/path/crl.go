@@ -48,7 +48,6 @@ type CRL struct {
 	onlyAttribute bool
 	indirect      bool
 	reasons       reasonMask
-	freshest      bool
 
 	tbs       []byte
 	algorithm []byte
@@ -182,7 +181,7 @@ func (l *CRL) readExtensions(wrapped []byte) error {
 			ok = l.readScope(value)
 		case extFreshest:
 			_, err := readPoints(value, l.Issuer)
-			l.freshest, ok = true, err == nil
+			ok = err == nil
 		case extExpiredOnCRL, extAuthorityAccess:
 		default:
 			if e.critical {

@@ -176,6 +176,7 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 	}
 	candidates = append(candidates, j.pool[l.Issuer.key]...)
 	slices.SortStableFunc(candidates, func(a, b *Certificate) int { return keyFits(l, b) - keyFits(l, a) })
+	meant := false // somebody at hand may be whom the list says it is from
 	for i, k := range candidates {
 		if !k.Subject.Equal(l.Issuer) {
 			continue
@@ -185,9 +186,13 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 			break
 		}
 		if p := j.verify(signed, k); p != nil {
-			d.signature(p)
+			if keyFits(l, k) > 0 {
+				meant = true
+				d.signature(p)
+			}
 			continue
 		}
+		meant = true
 		if k.HasKeyUsage && k.KeyUsage&CRLSign == 0 {
 			d.worse(SignerRefused, "the key may not sign lists")
 			continue
@@ -206,10 +211,14 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 		}
 		return k
 	}
-	d.worse(DataForged, "nobody of the list's issuer's name is at hand")
+	// A list that names another key is another generation's under the same name, and says nothing here.
+	if !meant && keyFits(l, issuer) > 0 {
+		d.worse(DataForged, "nobody of the list's issuer's name is at hand")
+	}
 	return nil
 }
 
+// keyFits says how well a certificate's key identifier fits a list's: not, perhaps, exactly.
 func keyFits(l *CRL, c *Certificate) int {
 	switch {
 	case len(l.AuthorityKeyID) == 0 || len(c.SubjectKeyID) == 0:

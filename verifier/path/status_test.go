@@ -135,8 +135,8 @@ func TestLists(t *testing.T) {
 	}
 	badEntry := entry(held, since, 1)
 	badEntry.ExtraExtensions = critical
-	noSign := template("Root", true)
-	noSign.KeyUsage = x509.KeyUsageCertSign
+	forgery := template("Root", true)
+	forgery.SubjectKeyId = root.SubjectKeyID
 	holding := root.list(t, list{number: 5, revoked: []x509.RevocationListEntry{entry(leaf, since, 6)}})
 	tests := map[string]struct {
 		lists []*path.CRL
@@ -145,7 +145,8 @@ func TestLists(t *testing.T) {
 	}{
 		"not on it":                    {lists: []*path.CRL{root.list(t, list{number: 1, revoked: []x509.RevocationListEntry{entry(held, since, 6)}})}, state: path.Good},
 		"on it":                        {lists: []*path.CRL{root.list(t, list{number: 1, revoked: []x509.RevocationListEntry{entry(held, since, 6), entry(leaf, since, 1)}})}, state: path.IsRevoked},
-		"of another generation":        {lists: []*path.CRL{twin.list(t, list{number: 1})}, state: path.Undetermined, why: path.DataForged},
+		"of another generation":        {lists: []*path.CRL{twin.list(t, list{number: 1})}, state: path.Undetermined, why: path.NoData},
+		"forged":                       {lists: []*path.CRL{issue(t, forgery, nil, nil).list(t, list{number: 1})}, state: path.Undetermined, why: path.DataForged},
 		"out of date":                  {lists: []*path.CRL{root.list(t, list{number: 1, next: noon.Add(-time.Second)})}, state: path.Undetermined, why: path.DataNotCurrent},
 		"of the future":                {lists: []*path.CRL{root.list(t, list{number: 1, at: noon.Add(time.Second)})}, state: path.Undetermined, why: path.DataNotCurrent},
 		"with an unknown extension":    {lists: []*path.CRL{root.list(t, list{number: 1, extension: critical})}, state: path.Undetermined, why: path.DataMalformed},

@@ -245,9 +245,6 @@ func TestLimbo(t *testing.T) {
 			if c.At != nil {
 				req.At = *c.At
 			}
-			if len(c.CRLs) > 0 {
-				req.Revocation = path.RevocationRequired
-			}
 			if c.Name != nil {
 				req.Names = append(req.Names, c.Name.wanted())
 			}
