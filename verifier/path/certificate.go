@@ -135,7 +135,7 @@ func ParseCertificate(raw []byte) (*Certificate, error) {
 
 func (c *Certificate) parse() error {
 	var tbs, alg der
-	body, ok := only(c.Raw, tagSequence)
+	body, ok := sequence(c.Raw)
 	if !ok || !body.ReadASN1Element(&tbs, tagSequence) || !body.ReadASN1Element(&alg, tagSequence) ||
 		!readSignature(&body, &c.Signature) || !body.Empty() {
 		return errDER
@@ -145,7 +145,7 @@ func (c *Certificate) parse() error {
 }
 
 func (c *Certificate) parseTBS() (err error) {
-	in, _ := only(c.tbs, tagSequence)
+	in, _ := sequence(c.tbs)
 	var wrapped, inner, validity, spki der
 	var present, ok bool
 	c.Version = 1
@@ -183,7 +183,7 @@ func (c *Certificate) parseTBS() (err error) {
 		return errDER
 	}
 	c.SPKI, c.SPKISHA256 = spki, sha256.Sum256(spki)
-	key, _ := only(spki, tagSequence)
+	key, _ := sequence(spki)
 	var bits der
 	if !key.SkipASN1(tagSequence) || !key.ReadASN1(&bits, tagBitString) || !key.Empty() || len(bits) < 2 || bits[0] != 0 {
 		return errors.New("no public key")

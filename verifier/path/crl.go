@@ -84,13 +84,13 @@ func ParseCRL(raw []byte) (*CRL, error) {
 
 func (l *CRL) parse() (err error) {
 	var tbs, alg, inner, revoked, wrapped der
-	body, ok := only(l.Raw, tagSequence)
+	body, ok := sequence(l.Raw)
 	if !ok || !body.ReadASN1Element(&tbs, tagSequence) || !body.ReadASN1Element(&alg, tagSequence) ||
 		!readSignature(&body, &l.signature) || !body.Empty() {
 		return errDER
 	}
 	l.tbs, l.algorithm = tbs, alg
-	in, _ := only(tbs, tagSequence)
+	in, _ := sequence(tbs)
 	version := 0
 	if in.PeekASN1Tag(tagInteger) {
 		if version, ok = readCount(&in, tagInteger); !ok || version != 1 {
@@ -352,7 +352,7 @@ func readEntry(in *der, e *crlEntry) (name *Name, fault string, ok bool) {
 				fault = bad
 			}
 		case extCertIssuer:
-			list, ok := only(value, tagSequence)
+			list, ok := sequence(value)
 			var names []generalName
 			if ok {
 				names, err = readGeneralNames(list)

@@ -36,11 +36,11 @@ func tagged(n uint8, constructed bool) cryptobyte_asn1.Tag {
 	return t
 }
 
-// only reads the one element that is all of b.
-func only(b []byte, tag cryptobyte_asn1.Tag) (der, bool) {
+// sequence reads the one SEQUENCE that is all of b.
+func sequence(b []byte) (der, bool) {
 	s := der(b)
 	var contents der
-	ok := s.ReadASN1(&contents, tag) && s.Empty()
+	ok := s.ReadASN1(&contents, tagSequence) && s.Empty()
 	return contents, ok
 }
 
@@ -237,7 +237,7 @@ const maxExtensions = 64
 
 // readExtensions reads a SEQUENCE OF Extension that is all of b: one at least, none twice (RFC 5280 §4.2).
 func readExtensions(b []byte) ([]extension, error) {
-	list, ok := only(b, tagSequence)
+	list, ok := sequence(b)
 	if !ok || list.Empty() {
 		return nil, errDER
 	}

@@ -72,7 +72,7 @@ func ParseOCSP(raw []byte) (*OCSP, error) {
 func (o *OCSP) parse() error {
 	var wrapped, octets, tbs, alg, list der
 	var present bool
-	body, ok := only(o.Raw, tagSequence)
+	body, ok := sequence(o.Raw)
 	if !ok {
 		return errDER
 	}
@@ -86,7 +86,7 @@ func (o *OCSP) parse() error {
 	case !present:
 		return errors.New("successful without an answer")
 	}
-	bytes, ok := only(wrapped, tagSequence)
+	bytes, ok := sequence(wrapped)
 	if !ok {
 		return errDER
 	}
@@ -96,14 +96,14 @@ func (o *OCSP) parse() error {
 	if !bytes.ReadASN1(&octets, tagOctets) || !bytes.Empty() {
 		return errDER
 	}
-	basic, ok := only(octets, tagSequence)
+	basic, ok := sequence(octets)
 	if !ok || !basic.ReadASN1Element(&tbs, tagSequence) || !basic.ReadASN1Element(&alg, tagSequence) || !readSignature(&basic, &o.signature) ||
 		!basic.ReadOptionalASN1(&wrapped, &present, tagged(0, true)) || !basic.Empty() {
 		return errDER
 	}
 	o.tbs, o.algorithm = tbs, alg
 	if present {
-		if list, ok = only(wrapped, tagSequence); !ok {
+		if list, ok = sequence(wrapped); !ok {
 			return errDER
 		}
 	}
@@ -123,7 +123,7 @@ func (o *OCSP) parse() error {
 }
 
 func (o *OCSP) parseData() (err error) {
-	in, _ := only(o.tbs, tagSequence)
+	in, _ := sequence(o.tbs)
 	var id, list, wrapped der
 	var present bool
 	if !in.ReadOptionalASN1(&wrapped, &present, tagged(0, true)) {

@@ -115,7 +115,7 @@ func (j *job) fromOCSP(c, issuer, anchor *Certificate, nesting int, d *doubt) *S
 			d.worse(DataNotCurrent, why)
 			continue
 		}
-		signer := j.responder(o, c, issuer, anchor, nesting, d)
+		signer := j.responder(o, issuer, anchor, nesting, d)
 		if signer == nil {
 			continue
 		}
@@ -141,7 +141,7 @@ func (j *job) fromOCSP(c, issuer, anchor *Certificate, nesting int, d *doubt) *S
 
 // responder returns the certificate of who signed a response, if that may answer for issuer's certificates: the issuer's
 // key itself, one the configuration names, or one that issuer certified for it (RFC 6960 §4.2.2.2).
-func (j *job) responder(o *OCSP, c, issuer, anchor *Certificate, nesting int, d *doubt) *Certificate {
+func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *doubt) *Certificate {
 	signed := o.signedPart()
 	// 1. the issuer's key, under whatever name the responder has
 	embeddedIssuer := slices.ContainsFunc(o.certificates, func(e *Certificate) bool { return e.SPKISHA256 == issuer.SPKISHA256 && o.names(e) })

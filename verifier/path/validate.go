@@ -121,6 +121,7 @@ type job struct {
 	answers    []*OCSP
 	signatures map[verified]*problem
 	statuses   map[[3][32]byte]*Status // of a certificate by its issuer's key under an anchor's
+	has        map[[32]byte]bool       // what is in pool and crls
 	open       map[[32]byte]bool       // certificates whose status is being established
 	fetched    map[string]bool
 	work       Work
@@ -145,7 +146,7 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	case r.PathLength != nil && *r.PathLength < 0 || r.MaxAge < 0 || r.Revocation < RevocationRequired || r.Revocation > RevocationOff, r.Profile < NoProfile || r.Profile > FullProfile:
 		return nil, errors.New("path: PathLength, MaxAge, Revocation or Profile is none")
 	}
-	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, statuses: map[[3][32]byte]*Status{}, open: map[[32]byte]bool{}, fetched: map[string]bool{}}
+	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, statuses: map[[3][32]byte]*Status{}, has: map[[32]byte]bool{}, open: map[[32]byte]bool{}, fetched: map[string]bool{}}
 	if j.at.IsZero() {
 		j.at = r.At
 	}
@@ -174,15 +175,15 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 }
 
 func (j *job) addCertificate(c *Certificate) {
-	same := j.pool[c.Subject.key]
-	if !slices.ContainsFunc(same, func(o *Certificate) bool { return o.SHA256 == c.SHA256 }) {
-		j.pool[c.Subject.key] = append(same, c)
+	if !j.has[c.SHA256] {
+		j.has[c.SHA256] = true
+		j.pool[c.Subject.key] = append(j.pool[c.Subject.key], c)
 	}
 }
 
 func (j *job) addCRL(l *CRL) {
-	same := j.crls[l.Issuer.key]
-	if !slices.ContainsFunc(same, func(o *CRL) bool { return o.SHA256 == l.SHA256 }) {
-		j.crls[l.Issuer.key] = append(same, l)
+	if !j.has[l.SHA256] {
+		j.has[l.SHA256] = true
+		j.crls[l.Issuer.key] = append(j.crls[l.Issuer.key], l)
 	}
 }

@@ -129,6 +129,41 @@ func TestPKITS(t *testing.T) {
 	}
 }
 
+// The same with all certificates and lists of the suite at hand: the right ones are found among some six hundred, and
+// what is wrong stays wrong.
+func TestPKITSAmongAll(t *testing.T) {
+	dir := vectors(t, "nist-pkits")
+	var cases []struct {
+		Name                                                                        string
+		CertPath, InitialPolicySet                                                  []string
+		ShouldValidate                                                              bool
+		InitialPolicyMappingInhibit, InitialExplicitPolicy, InitialAnyPolicyInhibit bool
+	}
+	readJSON(t, filepath.Join(dir, "vectors.json"), &cases)
+	var all []*path.Certificate
+	var lists []*path.CRL
+	for _, file := range must(filepath.Glob(filepath.Join(dir, "certs", "*.crt"))) {
+		all = append(all, certificateFile(t, file))
+	}
+	for _, file := range must(filepath.Glob(filepath.Join(dir, "crls", "*.crl"))) {
+		lists = append(lists, must(path.ParseCRL(must(os.ReadFile(file)))))
+	}
+	cache := must(path.NewCache(10000))
+	v := must(path.New(path.Config{Anchors: []*path.Certificate{certificateFile(t, filepath.Join(dir, "certs", "TrustAnchorRootCertificate.crt"))}, Certificates: all, Cache: cache}))
+	for _, c := range cases {
+		res := must(v.Validate(t.Context(), path.Request{
+			Certificate: certificateFile(t, filepath.Join(dir, "certs", c.CertPath[len(c.CertPath)-1])), CRLs: lists,
+			At: pkitsTime, Policies: pkitsPolicies(t, c.InitialPolicySet), RequireExplicitPolicy: c.InitialExplicitPolicy,
+			InhibitPolicyMapping: c.InitialPolicyMappingInhibit, InhibitAnyPolicy: c.InitialAnyPolicyInhibit,
+		}))
+		want := c.ShouldValidate && !slices.Contains(dsa, c.Name)
+		if res.OK() != want || res.LimitReached {
+			t.Errorf("%s: %s at %d: %s, %+v; want valid %v", c.Name, res.Code, res.Index, res.Detail, res.Work, want)
+		}
+	}
+	t.Logf("%d certificates and %d lists at hand", len(all), len(lists))
+}
+
 // The same suite as pyHanko has it, with all inputs of the policy tests and the path's length.
 func TestPKITSInputs(t *testing.T) {
 	dir := vectors(t, "nist-pkits")
