@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,4 +211,34 @@ func TestCache(t *testing.T) {
 	if _, err := path.NewCache(0); err == nil {
 		t.Error("a cache without room")
 	}
+}
+
+// One Validator, one cache and the same certificates serve everybody at once.
+func TestConcurrent(t *testing.T) {
+	root := newCA(t, "Root", nil)
+	middle := newCA(t, "Middle", root)
+	var leaves []*entity
+	for range 4 {
+		leaves = append(leaves, newLeaf(t, "leaf", middle))
+	}
+	cache := must(path.NewCache(4)) // so small that it forgets all the time
+	v := must(path.New(path.Config{Anchors: certificates(root), Certificates: certificates(middle), Cache: cache}))
+	lists := []*path.CRL{root.list(t, list{number: 1}), middle.list(t, list{number: 1})}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for k := range 20 {
+				c, err := cache.Certificate(leaves[(i+k)%len(leaves)].Raw)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				res, err := v.Validate(t.Context(), path.Request{Certificate: c, At: noon, CRLs: lists})
+				if err != nil || !res.OK() {
+					t.Errorf("%v, %+v", err, res)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -311,16 +311,16 @@ func (nc *nameConstraints) admit(n *subjectName) string {
 		return ""
 	}
 	if n.unread {
-		return "a " + kindNames[n.kind] + " that cannot be held against the constraints"
+		return kindNames[n.kind] + " that cannot be held against the constraints"
 	}
 	for i := range nc.excluded {
 		t := &nc.excluded[i]
 		switch {
 		case t.kind != n.kind:
 		case t.unread:
-			return "constraints for a " + kindNames[n.kind] + " cannot be evaluated"
+			return "constraints for " + kindNames[n.kind] + " cannot be evaluated"
 		case t.touches(n):
-			return "a " + kindNames[n.kind] + " is excluded"
+			return kindNames[n.kind] + " excluded"
 		}
 	}
 	limited, inside := false, false
@@ -330,13 +330,13 @@ func (nc *nameConstraints) admit(n *subjectName) string {
 			continue
 		}
 		if t.unread {
-			return "constraints for a " + kindNames[n.kind] + " cannot be evaluated"
+			return "constraints for " + kindNames[n.kind] + " cannot be evaluated"
 		}
 		limited = true
 		inside = inside || t.contains(n)
 	}
 	if limited && !inside {
-		return "a " + kindNames[n.kind] + " is outside what is permitted"
+		return kindNames[n.kind] + " outside what is permitted"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package path_test
 import (
 	"bytes"
 	"crypto/x509"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,32 +34,65 @@ func FuzzParseCertificate(f *testing.F) {
 	seeds(f, "nist-pkits/certs/*.crt")
 	v := must(path.New(path.Config{Anchors: certificates(root)}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := path.ParseCertificate(raw)
-		if err != nil {
+		c := readAlike(t, raw)
+		if c == nil {
 			return
 		}
-		if !bytes.Equal(c.Raw, raw) {
-			t.Fatal("not all of it was read")
-		}
-		if _, err := path.ParseCertificate(append(bytes.Clone(raw), 0)); err == nil {
-			t.Fatal("something may follow")
-		}
-		x, err := x509.ParseCertificate(raw)
-		if err == nil {
-			switch {
-			case x.SerialNumber.Cmp(c.SerialNumber()) != 0, !bytes.Equal(x.RawSubject, c.Subject.Raw), !bytes.Equal(x.RawIssuer, c.Issuer.Raw),
-				!bytes.Equal(x.RawSubjectPublicKeyInfo, c.SPKI), !x.NotBefore.Equal(c.NotBefore), !x.NotAfter.Equal(c.NotAfter), x.Version != c.Version:
-				t.Fatalf("crypto/x509 reads another certificate: %x", raw)
-			}
-			if c.Fault() == "" && (x.IsCA != c.CA || !bytes.Equal(x.SubjectKeyId, c.SubjectKeyID) || !bytes.Equal(x.AuthorityKeyId, c.AuthorityKeyID) ||
-				x.BasicConstraintsValid && x.MaxPathLen != c.PathLength && c.PathLength < 1<<20) {
-				t.Fatalf("crypto/x509 reads other extensions: %x", raw)
-			}
-		}
-		if res, err := v.Validate(t.Context(), path.Request{Certificate: c, Certificates: []*path.Certificate{c}, At: noon}); err != nil || res.OK() && c.Raw[0] == 0 {
-			t.Fatal(err)
+		// Nothing tells its status, so it cannot be valid.
+		if res, err := v.Validate(t.Context(), path.Request{Certificate: c, Certificates: []*path.Certificate{c}, At: noon}); err != nil || res.OK() {
+			t.Fatalf("valid, or an error: %v", err)
 		}
 	})
+}
+
+// readAlike reads a certificate, and holds what was read against what crypto/x509 reads, if it reads it; nil if we do not.
+func readAlike(t *testing.T, raw []byte) *path.Certificate {
+	t.Helper()
+	c, err := path.ParseCertificate(raw)
+	if err != nil {
+		return nil
+	}
+	if !bytes.Equal(c.Raw, raw) {
+		t.Fatal("not all of it was read")
+	}
+	if _, err := path.ParseCertificate(append(bytes.Clone(raw), 0)); err == nil {
+		t.Fatal("something may follow")
+	}
+	x, err := x509.ParseCertificate(raw)
+	if err == nil {
+		switch {
+		case x.SerialNumber.Cmp(c.SerialNumber()) != 0, !bytes.Equal(x.RawSubject, c.Subject.Raw), !bytes.Equal(x.RawIssuer, c.Issuer.Raw),
+			!bytes.Equal(x.RawSubjectPublicKeyInfo, c.SPKI), !x.NotBefore.Equal(c.NotBefore), !x.NotAfter.Equal(c.NotAfter), x.Version != c.Version:
+			t.Fatalf("crypto/x509 reads another certificate: %x", raw)
+		}
+		if c.Fault() == "" && (x.IsCA != c.CA || !bytes.Equal(x.SubjectKeyId, c.SubjectKeyID) || !bytes.Equal(x.AuthorityKeyId, c.AuthorityKeyID) ||
+			x.BasicConstraintsValid && x.MaxPathLen != c.PathLength && c.PathLength < 1<<20) {
+			t.Fatalf("crypto/x509 reads other extensions: %x", raw)
+		}
+	}
+	return c
+}
+
+// Certificates of PKITS with one octet changed. Where both read them, crypto/x509 reads the same.
+func TestMutants(t *testing.T) {
+	files := must(filepath.Glob(filepath.Join(vectors(t, "nist-pkits"), "certs", "*.crt")))
+	chance := mathrand.New(mathrand.NewPCG(1, 2))
+	read := 0
+	for _, file := range files {
+		raw := must(os.ReadFile(file))
+		readAlike(t, raw)
+		for range 50 {
+			mutant := bytes.Clone(raw)
+			mutant[chance.IntN(len(mutant))] = byte(chance.IntN(256))
+			if readAlike(t, mutant) != nil {
+				read++
+			}
+		}
+	}
+	t.Logf("%d of %d mutants can be read", read, 50*len(files))
+	if read == 0 {
+		t.Error("none was read")
+	}
 }
 
 // What is found on a list is what crypto/x509 finds there, entry for entry.

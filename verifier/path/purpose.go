@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/openjpki/jpki/verifier/primitive"
 )
 
 // The purposes in use (RFC 5280 §4.2.1.12), and the one that stands for all.
@@ -110,7 +112,7 @@ func (c *Certificate) anyName(kind uint8, is func(*subjectName) bool) bool {
 	return false
 }
 
-// A Profile says which of the rules that RFC 5280 §4 makes for issuers are held against certificates, beyond those that
+// A Profile says which of the rules that are made for issuers, nearly all in RFC 5280 §4, are held against certificates, beyond those that
 // validation asks about. Old and foreign certificates break some without anybody being deceived.
 type Profile int
 
@@ -118,7 +120,7 @@ type Profile int
 const (
 	NoProfile       Profile = iota
 	CriticalProfile         // what restricts an authority is critical, so that no reader passes over it
-	FullProfile             // every rule there is below
+	FullProfile             // every rule there is in checkProfile
 )
 
 // checkProfile returns which rule a certificate breaks, "" if none. issuer says that it stands in the path as an authority.
@@ -147,6 +149,7 @@ func checkProfile(c *Certificate, profile Profile, issuer bool) string {
 		{FullProfile, issuer && !c.HasKeyUsage, "authority without key usage (§4.2.1.3)"},
 		{FullProfile, c.KeyUsage&CertSign != 0 && !c.CA, "key usage of an authority, but none (§4.2.1.9)"},
 		{FullProfile, c.PathLength >= 0 && !c.CA, "path length of what is no authority (§4.2.1.9)"},
+		{FullProfile, partialOctet(c), "RSA modulus that is no whole number of octets (CA/Browser Forum's Baseline Requirements §6.1.5)"},
 		{FullProfile, critical(extFreshest), "critical freshest CRL (§4.2.1.15)"},
 		{FullProfile, critical(extAuthorityAccess), "critical authority information access (§4.2.2.1)"},
 	}
@@ -156,4 +159,9 @@ func checkProfile(c *Certificate, profile Profile, issuer bool) string {
 		}
 	}
 	return ""
+}
+
+func partialOctet(c *Certificate) bool {
+	key, err := c.Key()
+	return err == nil && key.Kind == primitive.RSA && key.Bits%8 != 0
 }
