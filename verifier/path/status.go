@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"slices"
 	"time"
+
+	"github.com/openjpki/jpki"
 )
 
 // A doubt is why a status is undetermined.
@@ -22,7 +24,7 @@ func (d *doubt) worse(why StatusCode, detail string) {
 
 // status establishes whether c, issued by issuer's key in a path from anchor, is revoked. Steps:
 //  1. answers by OCSP, of which the newest that is fit counts
-//  2. if none is: lists, as RFC 5280 §6.3 says (revocation.go)
+//  2. if none is, or it says good and there are lists: these, as RFC 5280 §6.3 says (revocation.go)
 //  3. if these do not tell either: both again with what can be fetched
 func (j *job) status(c, issuer, anchor *Certificate, nesting int) *Status {
 	if j.r.Revocation == RevocationOff {
@@ -55,11 +57,31 @@ func (j *job) status(c, issuer, anchor *Certificate, nesting int) *Status {
 	return st
 }
 
+// look asks what is at hand. That an answer says good does not outdo a list that says revoked: a revocation other than a
+// hold is final, and a hold stands unless the answer is the newer of the two.
 func (j *job) look(c, issuer, anchor *Certificate, nesting int, d *doubt) *Status {
-	if st := j.fromOCSP(c, issuer, anchor, nesting, d); st != nil {
+	st := j.fromOCSP(c, issuer, anchor, nesting, d)
+	switch {
+	case st == nil:
+		return j.fromLists(c, issuer, anchor, nesting, d)
+	case st.State != Good || st.Later || len(j.crls) == 0:
 		return st
 	}
-	return j.fromLists(c, issuer, anchor, nesting, d)
+	listed := j.fromLists(c, issuer, anchor, nesting, &doubt{})
+	if listed != nil && (listed.State == IsRevoked || listed.Later) && (listed.Reason != jpki.CertificateHold || listed.asOf().After(st.asOf())) {
+		return listed
+	}
+	return st
+}
+
+// asOf returns the time of the newest evidence.
+func (st *Status) asOf() (t time.Time) {
+	for _, e := range st.Evidence {
+		if e.ThisUpdate.After(t) {
+			t = e.ThisUpdate
+		}
+	}
+	return t
 }
 
 // current reports whether data with these times may be used, and if not, why.

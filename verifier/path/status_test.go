@@ -82,6 +82,22 @@ func TestOCSP(t *testing.T) {
 			answer(t, leaf, root, root, xocsp.Response{Status: xocsp.Revoked, RevokedAt: noon.Add(-2 * time.Hour), ThisUpdate: noon.Add(-time.Hour)}),
 			answer(t, leaf, root, twin, good),
 		}, state: path.IsRevoked},
+		"a list that says revoked": {
+			answers: []*path.OCSP{answer(t, leaf, root, root, good)}, lists: []*path.CRL{root.list(t, list{number: 1, revoked: []x509.RevocationListEntry{entry(leaf, noon.Add(-2*time.Hour), 1)}})},
+			state: path.IsRevoked,
+		},
+		"a list with a hold that was released": {
+			answers: []*path.OCSP{answer(t, leaf, root, root, good)}, lists: []*path.CRL{root.list(t, list{number: 1, revoked: []x509.RevocationListEntry{entry(leaf, noon.Add(-2*time.Hour), 6)}})},
+			state: path.Good,
+		},
+		"a list with a newer hold": {
+			answers: []*path.OCSP{answer(t, leaf, root, root, good)}, lists: []*path.CRL{root.list(t, list{number: 1, at: noon, revoked: []x509.RevocationListEntry{entry(leaf, noon, 6)}})},
+			state: path.IsRevoked,
+		},
+		"a list that cannot be used": {
+			answers: []*path.OCSP{answer(t, leaf, root, root, good)}, lists: []*path.CRL{twin.list(t, list{number: 1, revoked: []x509.RevocationListEntry{entry(leaf, noon.Add(-2*time.Hour), 1)}})},
+			state: path.Good,
+		},
 		"a list instead": {answers: []*path.OCSP{answer(t, leaf, root, twin, good)}, lists: []*path.CRL{root.list(t, list{number: 1})}, state: path.Good},
 	}
 	for name, test := range tests {

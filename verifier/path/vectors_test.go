@@ -258,27 +258,30 @@ var profiled = []string{"ca-profile-lint", "pedantic", "key-algorithm-policy"}
 // x509-limbo, of whose cases not one is left out.
 func TestLimbo(t *testing.T) {
 	dir := vectors(t, "x509-limbo")
-	var suite struct {
-		Testcases []struct {
-			ID       string
-			Class    string      `json:"x-class"`
-			Kind     string      `json:"validation_kind"`
-			Trusted  []string    `json:"trusted_certs"`
-			Others   []string    `json:"untrusted_intermediates"`
-			Peer     string      `json:"peer_certificate"`
-			At       *time.Time  `json:"validation_time"`
-			Purposes []string    `json:"extended_key_usage"`
-			Expected string      `json:"expected_result"`
-			Name     *limboName  `json:"expected_peer_name"`
-			Names    []limboName `json:"expected_peer_names"`
-			Depth    *int        `json:"max_chain_depth"`
-			CRLs     []string
-		}
+	type testcase struct {
+		ID       string
+		Class    string      `json:"x-class"`
+		Kind     string      `json:"validation_kind"`
+		Trusted  []string    `json:"trusted_certs"`
+		Others   []string    `json:"untrusted_intermediates"`
+		Peer     string      `json:"peer_certificate"`
+		At       *time.Time  `json:"validation_time"`
+		Purposes []string    `json:"extended_key_usage"`
+		Expected string      `json:"expected_result"`
+		Name     *limboName  `json:"expected_peer_name"`
+		Names    []limboName `json:"expected_peer_names"`
+		Depth    *int        `json:"max_chain_depth"`
+		CRLs     []string
 	}
-	readJSON(t, filepath.Join(dir, "limbo-dev.json"), &suite)
+	var cases []testcase
+	for _, file := range must(filepath.Glob(filepath.Join(dir, "*.json"))) {
+		var suite struct{ Testcases []testcase }
+		readJSON(t, file, &suite)
+		cases = append(cases, suite.Testcases...)
+	}
 	purposes := map[string]path.OID{"serverAuth": path.ServerAuth, "clientAuth": path.ClientAuth}
 	right, all := map[string]int{}, map[string]int{}
-	for _, c := range suite.Testcases {
+	for _, c := range cases {
 		t.Run(c.ID, func(t *testing.T) {
 			all[c.Class]++
 			req := path.Request{At: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), PathLength: c.Depth, Profile: path.CriticalProfile, Revocation: path.RevocationIfOffered}
