@@ -33,6 +33,8 @@ const packages = `
 	crl/snapshot:      -
 	crl/bucket:        crl
 	verifier:          ocsp crl
+	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
+	verifier/xmldsig/c14n: -
 	verifier/primitive: -
 	verifier/path:      verifier/primitive
 	verifier/cms:      verifier/primitive
