@@ -129,7 +129,8 @@ func TestForms(t *testing.T) {
 		want string
 	}{
 		"everything at once": {
-			all, c14n.Method{Comments: true},
+			all,
+			c14n.Method{Comments: true},
 			"<?pi text ?>\n<!-- c -->\n<a b=\"1  2\" d=\"v\" t=\"m n\" z=\"&quot;&lt;&#x9;1&amp;2\">x<b></b>yx<b></b>y&lt;&amp;&gt;\n\n&#xD;<e></e></a>\n<!--d-->\n<?q?>",
 		},
 		"without comments":      {`<!--x--><a><!--y-->z</a><!--x-->`, c14n.Method{}, `<a>z</a>`},
