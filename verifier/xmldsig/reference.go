@@ -47,9 +47,6 @@ type Reference struct {
 	broken     error
 }
 
-// typeManifest and typeObject are reference types of XML-DSig; others are passed over.
-const typeManifest = dsig + "Manifest"
-
 // readReference reads a Reference. What is wrong with one is kept for the verdict on it.
 func (s *Signature) readReference(n c14n.Node) (Reference, error) {
 	r := Reference{node: n}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -187,7 +188,7 @@ func (p *parser) document() error {
 			if !element {
 				return p.malformed("no element")
 			}
-			p.doc.nodes[0].end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+			p.doc.nodes[0].end = int32(len(p.doc.nodes))
 			return nil
 		case p.take("<!--"):
 			if err := p.comment(); err != nil {
@@ -216,7 +217,7 @@ func (p *parser) add(n node) (int32, error) {
 	if err := p.count(1); err != nil {
 		return 0, err
 	}
-	i := int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	i := int32(len(p.doc.nodes))
 	n.parent, n.end = p.open[len(p.open)-1], i+1
 	p.doc.nodes = append(p.doc.nodes, n)
 	return i, nil
@@ -396,7 +397,7 @@ func (p *parser) endTag() error {
 	if n.kind != elementNode || name != qualified(n.prefix, n.name) {
 		return p.malformed("end of %.40q, which was not begun last", name)
 	}
-	n.end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	n.end = int32(len(p.doc.nodes))
 	p.open = p.open[:len(p.open)-1]
 	p.leave(n)
 	return nil
@@ -453,20 +454,20 @@ func (p *parser) startTag() error {
 		return err
 	}
 	e := &p.doc.nodes[i]
-	e.decls.from = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.from = int32(len(p.doc.decls))
 	for _, a := range raw {
 		if err := p.declare(a, i); err != nil {
 			return err
 		}
 	}
-	e.decls.to = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.to = int32(len(p.doc.decls))
 	e.attrs.from = int32(len(p.doc.attrs))
 	for _, a := range raw {
 		if err := p.attribute(a, i, qname); err != nil {
 			return err
 		}
 	}
-	e.attrs.to = int32(len(p.doc.attrs)) //nolint:gosec // bounded by Limits.Nodes
+	e.attrs.to = int32(len(p.doc.attrs))
 	if err := p.unique(p.doc.attrs[e.attrs.from:]); err != nil {
 		return err
 	}
@@ -562,7 +563,7 @@ func (p *parser) declare(a rawAttr, element int32) error {
 			return p.malformed("prefix %.20q declared twice", prefix)
 		}
 	}
-	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) //nolint:gosec // bounded by Limits.Nodes
+	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls)))
 	p.doc.decls = append(p.doc.decls, decl{prefix, a.value})
 	return nil
 }
@@ -738,7 +739,7 @@ func (p *parser) charReference(s string) (string, error) {
 		return "", p.malformed("reference to no character")
 	}
 	n, err := strconv.ParseUint(s, base, 21)
-	r := rune(n) //nolint:gosec // 21 bits
+	r := rune(n)
 	if err != nil || !utf8.ValidRune(r) || r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
 		return "", p.malformed("reference to no character")
 	}
@@ -750,10 +751,8 @@ const maxEntityDepth = 16
 
 // enter notes that an entity is being expanded.
 func (p *parser) enter(entity string) error {
-	for _, e := range p.entities {
-		if e == entity {
-			return p.malformed("entity %.40q contains itself", entity)
-		}
+	if slices.Contains(p.entities, entity) {
+		return p.malformed("entity %.40q contains itself", entity)
 	}
 	if len(p.entities) == maxEntityDepth {
 		return fmt.Errorf("%w: entities nested deeper than %d", ErrLimit, maxEntityDepth)
