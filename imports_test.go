@@ -32,6 +32,8 @@ const packages = `
 	crl/watch:         crl
 	crl/snapshot:      -
 	verifier:          ocsp crl
+	verifier/primitive: -
+	verifier/cms:      verifier/primitive
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
@@ -75,7 +77,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/cms ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 
