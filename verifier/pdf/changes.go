@@ -508,7 +508,7 @@ func (c *differ) newAnnotation(p pair, v any) {
 		}
 		if r, ok := top.(ref); ok {
 			if _, was := c.locate(c.old, r); was {
-				c.report(p, Other, "a form field has a new place")
+				c.placed(p, c.dict(c.old, top), c.dict(c.new, top))
 				return
 			}
 		}
@@ -516,6 +516,20 @@ func (c *differ) newAnnotation(p pair, v any) {
 		c.newField(p, top)
 	default:
 		c.report(p, Annotations, "an annotation is new")
+	}
+}
+
+// placed judges a field that was there before and comes to stand on a page. Only one that is signed in the same step does,
+// and nobody sees it.
+func (c *differ) placed(p pair, a, b dict) {
+	value := c.dict(c.new, b["V"])
+	switch as, _ := c.widget(c.old, a); {
+	case as != sigFields || a["V"] != nil || value == nil || !c.invisible(c.new, b):
+		c.report(p, Other, "a form field has a new place")
+	case c.isStamp(value):
+		c.report(p, LTA, "a field that is stamped was put on a page")
+	default:
+		c.report(p, Forms, "a field that is signed was put on a page")
 	}
 }
 

@@ -103,6 +103,7 @@ var rules = []rule{
 	{in: sigFields, key: "P", as: same, level: Other},
 	{in: sigFields, key: anyKey, level: Other},
 
+	{in: resources, key: "XObject", level: Forms}, // fields are drawn with fonts from here, never with these
 	{in: resources, key: anyKey, as: grown, level: Other, added: Forms},
 	{in: grown, key: anyKey, level: Other, added: Forms},
 }
