@@ -3,6 +3,7 @@ package cms
 import (
 	"crypto"
 	"errors"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -90,41 +91,59 @@ func (t *Token) index() (*hashIndex, error) {
 	return x, nil
 }
 
+// A presence is a set of hashes: of the certificates, the CRLs or one signer's unsigned attributes.
+type presence struct {
+	hash    crypto.Hash
+	of      string
+	signer  *signer
+	byValue bool
+}
+
 // indexed checks that all the index has hashes of is there.
 func (v *verification) indexed(x *hashIndex, s *signer) error {
-	var attrs [][]byte
-	for _, a := range s.unsigned {
-		if !x.byValue {
-			attrs = append(attrs, a.raw)
-			continue
-		}
-		oid, err := marshalOID(a.oid)
-		if err != nil {
-			return err
-		}
-		for _, value := range a.Values {
-			attrs = append(attrs, append(oid[:len(oid):len(oid)], value...))
-		}
-	}
 	for _, list := range []struct {
-		hashes, things [][]byte
-		name           string
+		hashes [][]byte
+		key    presence
+		things func() [][]byte
 	}{
-		{x.certificates, v.data.field.certificates, "certificate"},
-		{x.crls, v.data.field.crls, "CRL or OCSP response"},
-		{x.attrs, attrs, "attribute"},
+		{x.certificates, presence{x.hash, "a certificate", nil, false}, func() [][]byte { return v.data.field.certificates }},
+		{x.crls, presence{x.hash, "a CRL or OCSP response", nil, false}, func() [][]byte { return v.data.field.crls }},
+		{x.attrs, presence{x.hash, "an attribute", s, x.byValue}, func() [][]byte { return s.attributes(x.byValue) }},
 	} {
-		there := map[string]bool{}
-		for _, thing := range list.things {
-			there[string(primitive.Digest(x.hash, thing))] = true
+		there := v.hashed[list.key]
+		if there == nil {
+			there = map[string]bool{}
+			for _, thing := range list.things() {
+				there[string(primitive.Digest(x.hash, thing))] = true
+			}
+			v.hashed[list.key] = there
 		}
 		for _, h := range list.hashes {
 			if !there[string(h)] {
-				return errors.New("the time-stamp covers a " + list.name + " that is not there")
+				return errors.New("the time-stamp covers " + list.key.of + " that is not there")
 			}
 		}
 	}
 	return nil
+}
+
+// attributes returns what indexes have hashes of: unsigned attributes, or the type with each value.
+func (s *signer) attributes(byValue bool) [][]byte {
+	var out [][]byte
+	for _, a := range s.unsigned {
+		if !byValue {
+			out = append(out, a.raw)
+			continue
+		}
+		oid, err := marshalOID(a.oid)
+		if err != nil {
+			continue
+		}
+		for _, value := range a.Values {
+			out = append(out, slices.Concat(oid, value))
+		}
+	}
+	return out
 }
 
 func marshalOID(raw string) ([]byte, error) {

@@ -188,8 +188,8 @@ func (d *SignedData) parse(der cryptobyte.String) error {
 	return nil
 }
 
-// parseContent reads EncapsulatedContentInfo (RFC 5652 §5.2). Content that is no OCTET STRING is PKCS #7's: its content
-// octets count (§5.2.1).
+// parseContent reads EncapsulatedContentInfo (RFC 5652 §5.2). A SEQUENCE instead of an OCTET STRING is content of
+// PKCS #7: its content octets count (§5.2.1).
 func (d *SignedData) parseContent(encap cryptobyte.String) error {
 	var oid, content cryptobyte.String
 	var there bool
@@ -199,7 +199,9 @@ func (d *SignedData) parseContent(encap cryptobyte.String) error {
 	d.contentType, d.Detached = string(oid), !there
 	if there {
 		var inner cryptobyte.String
-		if !content.ReadAnyASN1(&inner, new(cbasn1.Tag)) || !content.Empty() {
+		var tag cbasn1.Tag
+		if !content.ReadAnyASN1(&inner, &tag) || !content.Empty() ||
+			tag != cbasn1.OCTET_STRING && (tag != cbasn1.SEQUENCE || d.contentType == oidData) {
 			return malformed("EncapsulatedContentInfo")
 		}
 		d.Content = inner
@@ -274,6 +276,10 @@ func (d *SignedData) parseSigner(der cryptobyte.String, depth int) (*signer, err
 	if !take(&s.sigAlg, cbasn1.SEQUENCE) || !take(&s.signature, cbasn1.OCTET_STRING) ||
 		!in.ReadOptionalASN1(&unsigned, nil, context(1)) || !in.Empty() {
 		return nil, malformed("SignerInfo")
+	}
+	version := cryptobyte.String(s.version)
+	if n := 0; !version.ReadASN1Integer(&n) || n != 1 && n != 3 {
+		return nil, malformed("SignerInfo: version")
 	}
 	element := cryptobyte.String(s.signature)
 	element.ReadASN1((*cryptobyte.String)(&s.value), cbasn1.OCTET_STRING)

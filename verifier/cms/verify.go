@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"io"
+	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -45,14 +46,14 @@ type Signature struct {
 	Value     []byte              // the signature value
 
 	// What the signer says, signed, without proof.
-	SigningTime time.Time // zero if not stated
-	Reference   string    // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
-	References  crypto.Hash
-	PolicyID    string // OID of the signature policy, dotted; empty if none
-	MIMEType    string
-	Hints       ContentHints
-	Signed      []Attribute // all signed attributes; empty if the signature is over the content itself
-	Unsigned    []Attribute
+	SigningTime   time.Time   // zero if not stated
+	Reference     string      // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
+	ReferenceHash crypto.Hash // of that reference; zero without one
+	PolicyID      string      // OID of the signature policy, dotted; empty if none
+	MIMEType      string
+	Hints         ContentHints
+	Signed        []Attribute // all signed attributes; empty if the signature is over the content itself
+	Unsigned      []Attribute
 
 	Level             Level
 	TimeStamps        []TimeStamp
@@ -71,7 +72,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	if !d.Detached && (in.Content != nil || in.Digests != nil) {
 		return nil, jpki.Errorf(jpki.Malformed, "CMS: content was brought for a signature that has its own")
 	}
-	v := &verification{data: d, content: content{digests: map[crypto.Hash][]byte{}}}
+	v := &verification{data: d, hashed: map[presence]map[string]bool{}, content: content{digests: map[crypto.Hash][]byte{}}}
 	for _, der := range in.Certificates {
 		if c := parseCertificate(der); c != nil {
 			v.others = append(v.others, c)
@@ -85,9 +86,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 			return nil, err
 		}
 	default:
-		for h, digest := range in.Digests {
-			v.content.digests[h] = digest
-		}
+		maps.Copy(v.content.digests, in.Digests)
 	}
 	out := make([]*Signature, 0, len(d.signers))
 	for _, s := range d.signers {
@@ -202,6 +201,7 @@ func readHeaderOf(head []byte, size int64) (header, bool) {
 type verification struct {
 	data   *SignedData
 	others []*certificate
+	hashed map[presence]map[string]bool // what hash indexes were compared with, so that it is hashed once
 	content
 }
 
@@ -256,7 +256,7 @@ func (v *verification) signature(s *signer, about *content, contentType string, 
 
 // check decides about one signature. Steps:
 //  1. do the signed attributes, if there are any, name content type and digest, each once? (RFC 5652 §5.3, §11.1, §11.2)
-//  2. do the algorithms agree with one another? (RFC 8933 §3, RFC 6211 §3, RFC 8419 §3)
+//  2. do the algorithms agree with one another? (RFC 8933 §3, RFC 6211 §2)
 //  3. which certificate is the signer's, and is it the one the signed reference names? (RFC 5035 §3)
 //  4. is the signature by its key, over the attributes or the content? (RFC 5652 §5.4, §5.6)
 //  5. is the content the one whose digest was signed?
@@ -331,9 +331,7 @@ func (s *signer) checkAttributes(contentType string, isCounter bool) error {
 	}
 	signed, ok := single(s.signed, oidContentType)
 	switch {
-	case isCounter && !ok:
-		return nil
-	case isCounter: // RFC 5652 §11.4 forbids it, and some make it
+	case isCounter: // RFC 5652 §11.4 forbids a content type; some make one, and it binds nothing
 		return nil
 	case !ok:
 		return refuse(AttributesMissing, "no content type among the signed attributes")
@@ -359,7 +357,8 @@ func (s *signer) checkProtection() error {
 	if want, _ := primitive.ParseHash(s.digestAlg); err != nil || h != want {
 		return refuse(AlgorithmMismatch, "the digest algorithm is another than the one that was signed")
 	}
-	// [1] IMPLICIT AlgorithmIdentifier: its content is that of the SEQUENCE.
+	// [1] IMPLICIT AlgorithmIdentifier: its content is that of the SEQUENCE, octet by octet: parameters that mean the same in
+	// other octets were put there by somebody else than the signer.
 	element := cryptobyte.String(s.sigAlg)
 	var content cryptobyte.String
 	if !element.ReadASN1(&content, cbasn1.SEQUENCE) || !bytes.Equal(content, sigAlg) {
@@ -377,12 +376,12 @@ func (v *verification) candidates(s *signer, out *Signature) ([]*certificate, er
 	var named []*certificate
 	for _, list := range [][]*certificate{v.data.embedded, v.others} {
 		for _, c := range list {
-			if len(named) < maxCandidates && s.names(c) {
+			if s.names(c) {
 				named = append(named, c)
 			}
 		}
 	}
-	out.Reference, out.References = "", 0
+	out.Reference, out.ReferenceHash = "", 0
 	for _, r := range []struct {
 		name string
 		oid  string
@@ -395,14 +394,14 @@ func (v *verification) candidates(s *signer, out *Signature) ([]*certificate, er
 		if err != nil {
 			return nil, err
 		}
-		out.Reference, out.References = r.name, ref.hash
+		out.Reference, out.ReferenceHash = r.name, ref.hash
 		all := len(named)
 		named = slices.DeleteFunc(named, func(c *certificate) bool { return !ref.matches(c) })
 		if all > 0 && len(named) == 0 {
 			return nil, refuse(CertificateMismatch, "the signed reference is to another certificate than the signer's")
 		}
 	}
-	return named, nil
+	return named[:min(len(named), maxCandidates)], nil
 }
 
 // names reports whether a SignerIdentifier is of this certificate.

@@ -69,7 +69,7 @@ func NewKey(public crypto.PublicKey) (*Key, error) {
 		}
 		return newRSA(p)
 	case *ecdsa.PublicKey:
-		if p == nil || p.Curve == nil || p.X == nil || p.Y == nil {
+		if p == nil || p.Curve == nil {
 			break
 		}
 		for kind, curve := range curves {

@@ -2,7 +2,6 @@ package primitive_test
 
 import (
 	"crypto"
-	"crypto/dsa" //nolint:staticcheck // to be refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -188,6 +187,24 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %q, want %q", tc.name, got, tc.want)
 		}
 	}
+	for uri, want := range map[string]string{
+		"http://www.w3.org/2000/09/xmldsig#sha1":          "SHA-1",
+		"http://www.w3.org/2001/04/xmlenc#sha256":         "SHA-256",
+		"http://www.w3.org/2001/04/xmldsig-more#sha384":   "SHA-384",
+		"http://www.w3.org/2007/05/xmldsig-more#sha3-512": "SHA3-512",
+		"http://www.w3.org/2001/04/xmldsig-more#md5":      "unsupported: MD5",
+		"http://www.w3.org/2001/04/xmldsig-more#sha256":   "unsupported: a digest method that is not known",
+		"": "unsupported: a digest method that is not known",
+	} {
+		h, err := primitive.HashFromXML(uri)
+		got := primitive.HashName(h)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", uri, got, want)
+		}
+	}
 	// A JOSE algorithm is bound to its curve; the same in XML is not.
 	key := parsedSPKI(t, p521Key.Public())
 	jose, _ := primitive.FromJOSE("ES256")
@@ -303,12 +320,11 @@ func TestKeysRefused(t *testing.T) {
 		"even modulus":   &rsa.PublicKey{N: new(big.Int).SetBit(rsaKey.N, 0, 0), E: 3},
 		"RSA-1023":       &rsa.PublicKey{N: modulus(1023), E: 65537},
 		"RSA-8193":       &rsa.PublicKey{N: modulus(8193), E: 65537},
-		"DSA":            &dsa.PublicKey{},
+		"a string":       "RSA",
 		"nothing":        nil,
 		"a nil key":      (*rsa.PublicKey)(nil),
 		"no curve":       &ecdsa.PublicKey{},
 		"short Ed25519":  ed25519.PublicKey{1},
-		"infinity":       &ecdsa.PublicKey{Curve: elliptic.P256()},
 		"somebody's own": &ecdsa.PublicKey{Curve: &elliptic.CurveParams{}},
 	} {
 		if k, err := primitive.NewKey(key); err == nil {
@@ -334,12 +350,22 @@ func TestOtherFormsOfKeys(t *testing.T) {
 	if _, err := asn1.Unmarshal(der, &spki); err != nil {
 		t.Fatal(err)
 	}
-	spki.Key.Bytes = elliptic.MarshalCompressed(elliptic.P256(), p256Key.X, p256Key.Y)
+	spki.Key.Bytes = compressed(t, p256Key)
 	spki.Key.BitLength = 8 * len(spki.Key.Bytes)
 	der, _ = asn1.Marshal(spki)
 	if k, err := primitive.ParseKey(der); err != nil || !p256Key.PublicKey.Equal(k.Public()) {
 		t.Errorf("compressed point: %v, %v", k, err)
 	}
+}
+
+func compressed(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := (len(point) - 1) / 2
+	return append([]byte{2 + point[len(point)-1]&1}, point[1:1+size]...)
 }
 
 // An id-RSASSA-PSS key is for nothing but PSS, and for the parameters it names (RFC 4055 §1.2, §3.3).

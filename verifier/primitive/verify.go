@@ -72,6 +72,9 @@ var schemes = map[Scheme][]KeyKind{
 }
 
 func (k *Key) admits(a Algorithm) error {
+	if k == nil {
+		return fmt.Errorf("%w: no key", ErrMismatch)
+	}
 	fits := false
 	for _, kind := range schemes[a.Scheme] {
 		fits = fits || kind == k.Kind
