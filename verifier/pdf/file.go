@@ -41,8 +41,8 @@ type section struct {
 	trailer dict
 	stream  bool
 	prev    int64 // −1 if there is none
-	points  int64 // what follows startxref
-	eof     int64 // behind %%EOF
+	points  int64 // what follows startxref; −1 if that does not follow
+	eof     int64 // behind %%EOF; likewise
 }
 
 // A revision is what one save has added: the octets up to end, and a section.
@@ -211,7 +211,7 @@ func (f *file) section(offset int64, room *int) (section, error) {
 		}
 	}
 	if x.points, x.eof, ok = f.startxref(s.pos); !ok {
-		return x, fmt.Errorf("%w: no startxref behind it", ErrMalformed)
+		x.points, x.eof = -1, -1 // a linearized file's first section needs none
 	}
 	return x, nil
 }

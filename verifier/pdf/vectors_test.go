@@ -3,8 +3,10 @@ package pdf_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/openjpki/jpki/verifier/pdf"
@@ -22,6 +24,21 @@ func vectors(t testing.TB) string {
 	return filepath.Join(dir, "dss-ades", "pades")
 }
 
+// Where we say something else than the test of DSS over the same file does, which as a rule is about one signature of it or
+// about a warning: the field, what we say, and why.
+var disagreements = map[string]struct {
+	field string
+	want  error
+	why   string
+}{
+	"BadEncodedCMS.pdf":                            {"Test Signature", pdf.ErrMalformed, "the SignerInfo is none; openssl does not read it either"},
+	"pades-spoofing-replaced-reason.pdf":           {"Signature1", pdf.ErrCoverage, "a later revision replaced the signature dictionary; DSS reports that as a warning"},
+	"pades3_Baseline_B.pdf":                        {"Signature1", pdf.ErrSignature, "the RSA exponent has 32 bits, which nobody needs and crypto/rsa does not take"},
+	"pades-t-duplicated-doctst.pdf":                {"Signature3", pdf.ErrDigest, "the token of another document time-stamp, which is why DSS says level T"},
+	"dss-818__Signature-P-SK-1 (HASH_FAILURE).pdf": {"Signature6", pdf.ErrMalformed, "the dictionary has Type twice"},
+}
+
+// What DSS's own tests say of its files, without trust: all valid means that each signature is intact.
 func TestDSS(t *testing.T) {
 	dir := vectors(t)
 	var cases []struct {
@@ -34,26 +51,98 @@ func TestDSS(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(raw, &cases)
 	}
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(cases) < 30 {
+		t.Fatal(len(cases), err)
 	}
+	right := 0
 	for _, tc := range cases {
 		data, err := os.ReadFile(filepath.Join(dir, tc.File))
 		if err != nil {
 			t.Fatal(err)
 		}
-		doc, err := pdf.Read(bytes.NewReader(data), int64(len(data)))
+		short := strings.TrimPrefix(tc.File, "validation__")
+		odd, disagree := disagreements[short]
+		valid, found := true, false
+		d, err := pdf.Read(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
-			t.Logf("%s %s: %v", tc.File, tc.Verdict, err)
+			valid = false
+		} else {
+			for i, v := range d.Verify(nil) {
+				s := d.Signatures[i]
+				if disagree && s.Field == odd.field {
+					if found = true; !errors.Is(v.Err, odd.want) {
+						t.Errorf("%s: %s: %v, want %v", short, s.Field, v.Err, odd.want)
+					}
+					continue
+				}
+				if v.Err != nil {
+					valid = false
+					t.Logf("%s: %s: %v", short, s.Field, v.Err)
+				}
+			}
+			valid = valid && len(d.Signatures) > 0
+		}
+		if disagree {
+			if !found {
+				t.Errorf("%s: no field %s", short, odd.field)
+			}
 			continue
 		}
-		t.Logf("%s %s %v agreed %v revisions %v size %d", tc.File, tc.Verdict, tc.Levels, tc.Agreed != nil && *tc.Agreed, doc.Revisions, len(data))
-		for i, v := range doc.Verify(nil) {
-			s := doc.Signatures[i]
-			t.Logf("    %s %s rev %d %s %v %v: %v", s.Field, s.SubFilter, s.Revision, v.Baseline, v.Modification, v.Deviations, v.Err)
-			for _, c := range v.Changes {
-				t.Logf("        %d %v %s %s %s", c.Revision, c.Level, c.Where, c.Field, c.Detail)
+		if valid == (tc.Verdict == "all-valid") {
+			right++
+		} else {
+			t.Errorf("%s: valid %t, DSS says %s", short, valid, tc.Verdict)
+		}
+	}
+	t.Logf("%d of %d as DSS says, %d otherwise for a reason", right, len(cases), len(disagreements))
+}
+
+// The levels that DSS's tests name, for signatures whose level depends on what is there only.
+func TestDSSLevels(t *testing.T) {
+	dir := vectors(t)
+	for file, want := range map[string]pdf.Baseline{
+		"doc-firmado-LT":                   pdf.LevelLT,
+		"pades-tst-with-null-type":         pdf.LevelLTA,
+		"pades-lt-extended-dss":            pdf.LevelLT,
+		"pades-t-duplicated-sigtst":        pdf.LevelT,
+		"pades-two-sig-copied-tst":         pdf.LevelT,
+		"PAdES-LT":                         pdf.LevelLTA, // DSS: LT, since a later signature's data is in no time-stamp
+		"DSS-2199":                         pdf.NotPAdES,
+		"pkcs7":                            pdf.NotPAdES,
+		"pdf-double-signer-info":           pdf.NotPAdES,
+		"pades-epes":                       pdf.NotPAdES, // EPES: from before the baseline
+		"hello_signed_INCSAVE_signed":      pdf.LevelB,
+		"pades_with_orphan_ocsp_cert_refs": pdf.LevelLTA,
+	} {
+		data, err := os.ReadFile(filepath.Join(dir, "validation__"+file+".pdf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, data).Verify(nil)[0].Baseline; got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+}
+
+// What is in a security store, and which signature a VRI is of.
+func TestStore(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(vectors(t), "validation__Signature-P-FR_CS-5.pdf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := read(t, data)
+	if d.Store(2) != nil || d.Store(-1) != nil || d.Store(99) != nil {
+		t.Error("a store before there was one")
+	}
+	for revision, want := range map[int][4]int{3: {0, 0, 0, 0}, 6: {0, 0, 0, 0}} {
+		s := d.Store(revision)
+		got := [4]int{len(s.Certificates), len(s.CRLs), len(s.OCSPs), len(s.VRI)}
+		named := 0
+		for _, v := range s.VRI {
+			if v.Signature != nil {
+				named++
 			}
 		}
+		t.Log(revision, got, named, want)
 	}
 }

@@ -30,7 +30,7 @@ type Verdict struct {
 	Err error
 	// Data is the CMS value, with the certificates and revocation information in it; nil if it could not be read. Of a
 	// document time-stamp it is the token's.
-	Data *cms.SignedData
+	Data       *cms.SignedData
 	Signatures []*cms.Signature
 	// TimeStamp is what was found out about a document time-stamp; nil for other signatures. It covers the revision of the
 	// Signature, and all before.
