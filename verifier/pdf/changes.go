@@ -519,14 +519,13 @@ func (c *differ) newAnnotation(p pair, v any) {
 	}
 }
 
-// placed judges a field that was there before and comes to stand on a page. Only one that is signed in the same step does,
-// and nobody sees it.
+// placed judges a field that was there before and comes to stand on a page: as a new one, if it is signed in the same step.
 func (c *differ) placed(p pair, a, b dict) {
 	value := c.dict(c.new, b["V"])
 	switch as, _ := c.widget(c.old, a); {
-	case as != sigFields || a["V"] != nil || value == nil || !c.invisible(c.new, b):
+	case as != sigFields || a["V"] != nil || value == nil || b["AA"] != nil || b["A"] != nil:
 		c.report(p, Other, "a form field has a new place")
-	case c.isStamp(value):
+	case c.isStamp(value) && c.invisible(c.new, b):
 		c.report(p, LTA, "a field that is stamped was put on a page")
 	default:
 		c.report(p, Forms, "a field that is signed was put on a page")

@@ -2,6 +2,7 @@ package pdf_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"os"
@@ -106,7 +107,7 @@ func TestDSSLevels(t *testing.T) {
 		"pades-lt-extended-dss":            pdf.LevelLT,
 		"pades-t-duplicated-sigtst":        pdf.LevelT,
 		"pades-two-sig-copied-tst":         pdf.LevelT,
-		"PAdES-LT":                         pdf.LevelLTA, // DSS: LT, since a later signature's data is in no time-stamp
+		"PAdES-LT":                         pdf.LevelLT,
 		"DSS-2199":                         pdf.NotPAdES,
 		"pkcs7":                            pdf.NotPAdES,
 		"pdf-double-signer-info":           pdf.NotPAdES,
@@ -126,23 +127,42 @@ func TestDSSLevels(t *testing.T) {
 
 // What is in a security store, and which signature a VRI is of.
 func TestStore(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(vectors(t), "validation__Signature-P-FR_CS-5.pdf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := read(t, data)
-	if d.Store(2) != nil || d.Store(-1) != nil || d.Store(99) != nil {
-		t.Error("a store before there was one")
-	}
-	for revision, want := range map[int][4]int{3: {0, 0, 0, 0}, 6: {0, 0, 0, 0}} {
-		s := d.Store(revision)
-		got := [4]int{len(s.Certificates), len(s.CRLs), len(s.OCSPs), len(s.VRI)}
-		named := 0
-		for _, v := range s.VRI {
-			if v.Signature != nil {
-				named++
+	dir := vectors(t)
+	for _, tc := range []struct {
+		file     string
+		revision int
+		want     [4]int // certificates, CRLs, OCSP responses, VRIs
+		field    string // whose VRI is there
+	}{
+		{"Signature-P-FR_CS-5", 2, [4]int{}, ""},
+		{"Signature-P-FR_CS-5", 3, [4]int{6, 4, 0, 2}, "PRF_1"},
+		{"Signature-P-FR_CS-5", 6, [4]int{3, 2, 0, 1}, ""}, // for a time-stamp in the signature
+		{"dss-1959__pades-revoc-removed-from-dss-dict", 7, [4]int{7, 0, 1, 1}, "Signature1"},
+		{"doc-firmado-LT", 2, [4]int{7, 3, 1, 1}, "Signature1"},
+		{"doc-firmado-LT", 99, [4]int{}, ""},
+		{"doc-firmado-LT", -1, [4]int{}, ""},
+	} {
+		data, err := os.ReadFile(filepath.Join(dir, "validation__"+tc.file+".pdf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [4]int
+		field := ""
+		if s := read(t, data).Store(tc.revision); s != nil {
+			got = [4]int{len(s.Certificates), len(s.CRLs), len(s.OCSPs), len(s.VRI)}
+			for _, der := range s.Certificates {
+				if _, err := x509.ParseCertificate(der); err != nil {
+					t.Errorf("%s: %v", tc.file, err)
+				}
+			}
+			for _, v := range s.VRI {
+				if v.Signature != nil {
+					field = v.Signature.Field
+				}
 			}
 		}
-		t.Log(revision, got, named, want)
+		if got != tc.want || field != tc.field {
+			t.Errorf("%s, revision %d: %v %q, want %v %q", tc.file, tc.revision, got, field, tc.want, tc.field)
+		}
 	}
 }
