@@ -2,6 +2,7 @@ package pdf
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -53,10 +54,28 @@ func (d *Document) Verify(certificates [][]byte) []Verdict {
 	for i, s := range d.Signatures {
 		out[i] = s.verify(certificates)
 	}
+	d.pictures(out)
 	for i, s := range d.Signatures {
 		out[i].Baseline = d.baseline(s, &out[i], out)
 	}
 	return out
+}
+
+// pictures holds signatures to those made after them: a signature that can be seen but is not intact puts a picture on the
+// page that is nobody's word.
+func (d *Document) pictures(all []Verdict) {
+	forged := map[int]bool{}
+	for i, s := range d.Signatures {
+		forged[i] = s.Visible && all[i].Err != nil && !errors.Is(all[i].Err, ErrModified)
+	}
+	for i, s := range d.Signatures {
+		for j, other := range d.Signatures {
+			if all[i].Err == nil && forged[j] && (other.Revision > s.Revision || other.Revision < 0) {
+				all[i].Err = fmt.Errorf("%w: signature %.64q can be seen, and is not intact", ErrModified, other.Field)
+				all[i].Modification = Other
+			}
+		}
+	}
 }
 
 // verify checks one signature. Steps:
@@ -79,6 +98,9 @@ func (s *Signature) verify(certificates [][]byte) Verdict {
 		v.Err = fmt.Errorf("%w: %.64q", ErrUnsupported, string(s.SubFilter))
 	}
 	if err := s.modifications(&v); v.Err == nil {
+		v.Err = err
+	}
+	if err := s.document.file.source.failure(); err != nil { // then nothing of this is known
 		v.Err = err
 	}
 	return v
@@ -188,7 +210,7 @@ func (s *Signature) modifications(v *Verdict) error {
 		locked = locked || step.more && len(s.Locks) > 0
 		for _, c := range step.changes {
 			for _, l := range s.Locks {
-				locked = locked || c.Level >= Forms && c.Field != "" && l.covers(c.Field)
+				locked = locked || c.Level >= Forms && c.Field != "" && !c.fresh && l.covers(c.Field)
 			}
 		}
 	}
