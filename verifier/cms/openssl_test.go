@@ -97,10 +97,11 @@ func TestFromOpenSSL(t *testing.T) {
 		[]string{"pss", "-md", "sha256", "-keyopt", "rsa_padding_mode:pss"},
 		[]string{"pss", "-md", "sha512", "-keyopt", "rsa_padding_mode:pss"},
 	)
+	contents := map[string][]string{"detached": {"short"}, "attached": {"short"}, "streamed": {"long"}}
 	unmade := 0
 	for _, v := range variants {
 		for _, how := range []string{"detached", "attached", "streamed"} {
-			for _, content := range []string{"short", "long"} {
+			for _, content := range contents[how] {
 				args := append([]string{"cms", "-sign", "-binary", "-outform", "DER", "-in", file(content), "-signer", file(v[0] + ".pem"), "-inkey", file(v[0] + ".key"), "-out", file("out")}, v[1:]...)
 				switch how {
 				case "attached":
@@ -138,7 +139,7 @@ func TestFromOpenSSL(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d variants, %d not made", 6*len(variants), unmade)
+	t.Logf("%d variants, %d not made", 3*len(variants), unmade)
 }
 
 // unknownToOpenSSL reports whether there are versions of openssl 3 that cannot make a variant.

@@ -70,25 +70,43 @@ type Token struct {
 
 // ParseToken reads a time-stamp token: a SignedData, DER or BER, of one signer, with a TSTInfo inside.
 func ParseToken(raw []byte) (*Token, error) {
+	t, rest, err := parseToken(raw)
+	if err == nil && len(rest) > 0 {
+		return nil, jpki.Errorf(jpki.Malformed, "time-stamp: %d octets behind the end", len(rest))
+	}
+	return t, err
+}
+
+// ParsePaddedToken is ParseToken for places of fixed size, such as the Contents of a PDF's document time-stamp: octets 0
+// may follow.
+func ParsePaddedToken(raw []byte) (*Token, error) {
+	t, rest, err := parseToken(raw)
+	if err == nil && len(bytes.TrimRight(rest, "\x00")) > 0 {
+		return nil, jpki.Errorf(jpki.Malformed, "time-stamp: octets other than 0 behind the end")
+	}
+	return t, err
+}
+
+func parseToken(raw []byte) (*Token, []byte, error) {
 	if len(raw) > MaxBytes {
-		return nil, jpki.Errorf(jpki.TooLarge, "time-stamp: longer than %d octets", MaxBytes)
+		return nil, nil, jpki.Errorf(jpki.TooLarge, "time-stamp: longer than %d octets", MaxBytes)
 	}
 	der, used, err := definite(raw)
-	if err != nil || used != len(raw) {
-		return nil, jpki.WrapError(jpki.Malformed, err, "time-stamp: neither DER nor BER")
+	if err != nil {
+		return nil, nil, jpki.WrapError(jpki.Malformed, err, "time-stamp: neither DER nor BER")
 	}
 	d := &SignedData{budget: budget{signers: MaxSigners, revocations: MaxRevocations}} // and no time-stamps inside time-stamps
 	if err := d.parse(der); err != nil {
-		return nil, jpki.WrapError(jpki.Malformed, err, "time-stamp: no SignedData within the limits")
+		return nil, nil, jpki.WrapError(jpki.Malformed, err, "time-stamp: no SignedData within the limits")
 	}
 	if d.contentType != oidTSTInfo || d.Detached || len(d.signers) != 1 {
-		return nil, jpki.Errorf(jpki.Malformed, "time-stamp: no TSTInfo signed by one authority")
+		return nil, nil, jpki.Errorf(jpki.Malformed, "time-stamp: no TSTInfo signed by one authority")
 	}
 	t := &Token{Data: d, Serial: new(big.Int)}
 	if !t.parse(d.Content) {
-		return nil, jpki.Errorf(jpki.Malformed, "time-stamp: no TSTInfo of version 1")
+		return nil, nil, jpki.Errorf(jpki.Malformed, "time-stamp: no TSTInfo of version 1")
 	}
-	return t, nil
+	return t, raw[used:], nil
 }
 
 // parse reads TSTInfo.

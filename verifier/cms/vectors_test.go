@@ -202,3 +202,29 @@ func TestRFC4134(t *testing.T) {
 		}
 	}
 }
+
+// Whatever octet changes in a document with two archive time-stamps: not both they and the signature are intact, unless it
+// is behind the beginning of the last of them, which nothing covers yet, or one of those that nothing ever covers.
+func TestArchiveTimeStampsCover(t *testing.T) {
+	raw := read(t, filepath.Join(vectors(t), "dss-ades", "cades", "validation__CAdESDoubleLTA.p7m"))
+	last := bytes.LastIndex(raw, []byte{6, 6, 4, 0, 0x8d, 0x45, 2, 4}) // the attribute's type
+	unnoticed := 0
+	for i := 0; i < last; i += 7 {
+		changed := bytes.Clone(raw)
+		changed[i] ^= 4
+		d, err := cms.Parse(changed)
+		if err != nil {
+			continue
+		}
+		sigs, err := d.Verify(cms.Input{})
+		if err != nil || len(sigs) != 1 || sigs[0].Integrity != cms.Intact {
+			continue
+		}
+		if stamps := sigs[0].TimeStamps; len(stamps) == 3 && stamps[1].Integrity == cms.Intact && stamps[2].Integrity == cms.Intact {
+			unnoticed++
+		}
+	}
+	if unnoticed > 4 {
+		t.Errorf("%d changes went unnoticed", unnoticed)
+	}
+}

@@ -316,6 +316,7 @@ func TestKeysRefused(t *testing.T) {
 	for name, key := range map[string]crypto.PublicKey{
 		"exponent 1":     &rsa.PublicKey{N: rsaKey.N, E: 1},
 		"even exponent":  &rsa.PublicKey{N: rsaKey.N, E: 4},
+		"long exponent":  &rsa.PublicKey{N: rsaKey.N, E: 1<<48 + 1},
 		"no modulus":     &rsa.PublicKey{E: 3},
 		"even modulus":   &rsa.PublicKey{N: new(big.Int).SetBit(rsaKey.N, 0, 0), E: 3},
 		"RSA-1023":       &rsa.PublicKey{N: modulus(1023), E: 65537},
@@ -366,6 +367,36 @@ func compressed(t *testing.T, key *ecdsa.PrivateKey) []byte {
 	}
 	size := (len(point) - 1) / 2
 	return append([]byte{2 + point[len(point)-1]&1}, point[1:1+size]...)
+}
+
+// Keys with exponents that crypto/rsa does not take.
+func TestLongExponents(t *testing.T) {
+	const e = 2271055779
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(rsaKey.Primes[0], one), new(big.Int).Sub(rsaKey.Primes[1], one))
+	d := new(big.Int).ModInverse(big.NewInt(e), phi)
+	if d == nil {
+		t.Skip("this key has no such exponent")
+	}
+	key, err := primitive.NewKey(&rsa.PublicKey{N: rsaKey.N, E: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := parsedSPKI(t, rsaKey.Public())
+	for _, alg := range []primitive.Algorithm{{Scheme: primitive.PKCS1v15, Hash: crypto.SHA256}, primitive.NewPSS(crypto.SHA256)} {
+		// The encoded message of a signature by the usual exponent, signed by this one.
+		em := new(big.Int).Exp(new(big.Int).SetBytes(sign(t, rsaKey, alg, message)), big.NewInt(int64(rsaKey.E)), rsaKey.N)
+		sig := em.Exp(em, d, rsaKey.N).FillBytes(make([]byte, 256))
+		if err := primitive.VerifyMessage(key, alg, message, sig); err != nil {
+			t.Errorf("%v: %v", alg, err)
+		}
+		if err := primitive.VerifyMessage(key, alg, message[1:], sig); !errors.Is(err, primitive.ErrWrong) {
+			t.Errorf("%v, other message: %v", alg, err)
+		}
+		if err := primitive.VerifyMessage(usual, alg, message, sig); !errors.Is(err, primitive.ErrWrong) {
+			t.Errorf("%v, usual exponent: %v", alg, err)
+		}
+	}
 }
 
 // An id-RSASSA-PSS key is for nothing but PSS, and for the parameters it names (RFC 4055 §1.2, §3.3).
