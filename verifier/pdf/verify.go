@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/openjpki/jpki/verifier/cms"
 	"github.com/openjpki/jpki/verifier/primitive"
@@ -48,7 +49,7 @@ type Verdict struct {
 // for signers' certificates, DER, besides the signatures and the DSS.
 func (d *Document) Verify(certificates [][]byte) []Verdict {
 	if store := d.Store(len(d.Revisions) - 1); store != nil {
-		certificates = append(certificates[:len(certificates):len(certificates)], store.Certificates...)
+		certificates = append(slices.Clip(certificates), store.Certificates...)
 	}
 	out := make([]Verdict, len(d.Signatures))
 	for i, s := range d.Signatures {
