@@ -258,6 +258,8 @@ func TestModifications(t *testing.T) {
 		"a widget gone":                  {objects{3: strings.Replace(page("", ""), "[6 0 R 16", "[16", 1)}, "", pdf.Other},
 		"all annotations gone":           {objects{3: strings.Replace(sample()[3], "/Annots[6 0 R]", "", 1)}, "", pdf.Other},
 		"the form drawn anew":            {objects{5: form("", "/NeedAppearances true")}, "", pdf.Other},
+		"the look of the form":           {objects{5: strings.Replace(form("", ""), "0 g", "1 g", 1)}, "", pdf.Other},
+		"a font of the form":             {objects{5: strings.Replace(form("", ""), "/Helv 7 0 R", "/Helv 9 0 R", 1)}, "", pdf.Other},
 		"a form of another technology":   {objects{5: form("", "/XFA 40 0 R"), 40: other}, "", pdf.Other},
 		"an action on opening":           {objects{1: catalog("/OpenAction<</S/JavaScript/JS(evil)>>")}, "", pdf.Other},
 		"content":                        {objects{4: other}, "", pdf.Other},
@@ -434,6 +436,67 @@ func TestCertified(t *testing.T) {
 	for _, v := range d.Verify(nil) {
 		if v.Err != nil {
 			t.Error(v.Err, v.Changes)
+		}
+	}
+	d = read(t, update(file, objects{1: sample()[1]}, "")) // without Perms
+	if v := d.Verify(nil); d.Certified != nil || !errors.Is(v[0].Err, pdf.ErrModified) || !errors.Is(v[1].Err, pdf.ErrModified) {
+		t.Errorf("decertified: %v, %v, %v", d.Certified, v[0].Err, v[1].Err)
+	}
+}
+
+// Nothing can be done to one signature behind the back of the others.
+func TestOtherSignatures(t *testing.T) {
+	first := sign(t, document(sample()), p256(t).config())
+	both := sign(t, first, p256(t).config())
+	form := func(fields string) string {
+		return "<</Fields[" + fields + "]/SigFlags 3/DA(/Helv 0 Tf 0 g)/DR<</Font<</Helv 7 0 R>>>>>>"
+	}
+	const second = fieldObject + 2
+	for name, change := range map[string]objects{
+		"taken away":     {5: form("6 0 R 16 0 R")},
+		"emptied":        {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]>>"},
+		"given the same": {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]/V 15 0 R>>"},
+		"replaced":       {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]/V 40 0 R>>", 40: "<</Type/Sig>>"},
+		"overwritten":    {second - 1: "<</Type/Sig>>"},
+	} {
+		if v := read(t, update(both, change, "")).Verify(nil)[0]; !errors.Is(v.Err, pdf.ErrModified) && !errors.Is(v.Err, pdf.ErrMalformed) {
+			t.Errorf("%s: %v %v", name, v.Err, v.Changes)
+		} else if v.Modification != pdf.Other {
+			t.Errorf("%s: %v", name, v.Modification)
+		}
+	}
+}
+
+// Files that are refused, and nothing is repaired.
+func TestRefused(t *testing.T) {
+	plain := document(sample())
+	text := string(plain)
+	revised := update(plain, objects{9: "<<>>"}, "")
+	pointer := fmt.Sprintf("startxref\n%d\n", lastXref(plain))
+	for name, file := range map[string]string{
+		"nothing":                             "",
+		"no header":                           "%PD" + text[3:],
+		"something before the header":         "\n" + text,
+		"no startxref":                        strings.Replace(text, "startxref", "startxraf", 1),
+		"startxref to nowhere":                strings.Replace(text, pointer, "startxref\n99999999\n", 1),
+		"startxref to something else":         strings.Replace(text, pointer, "startxref\n0\n", 1),
+		"no end":                              strings.Replace(text, "%%EOF", "%%", 1),
+		"an older startxref to another place": strings.Replace(string(revised), pointer, strings.Replace(pointer, "\n", "\n1", 1), 1),
+		"sections in a circle":                string(update(plain, objects{9: "<<>>"}, fmt.Sprintf("/Root 1 0 R/Prev %d", len(plain)+len("9 0 obj\n<<>>\nendobj\n")))),
+		"an older section further behind":     string(update(update(plain, objects{}, ""), objects{}, fmt.Sprintf("/Root 1 0 R/Prev %d", len(plain)*9))),
+		"a number twice":                      strings.Replace(text, "xref\n0 1\n", "xref\n0 1\n0000000000 65535 f\r\n0 1\n", 1),
+		"too large a number":                  strings.Replace(text, "xref\n0 1\n", "xref\n99999999 1\n", 1),
+		"no catalog":                          strings.Replace(text, "/Root", "/Roat", 1),
+		"a field in two places":               string(update(plain, objects{5: "<</Fields[6 0 R 6 0 R]>>"}, "")),
+		"encrypted":                           string(update(plain, objects{}, "/Root 1 0 R/Encrypt<<>>")),
+	} {
+		_, err := pdf.Read(strings.NewReader(file), int64(len(file)))
+		want := pdf.ErrMalformed
+		if name == "encrypted" {
+			want = pdf.ErrEncrypted
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -277,8 +277,6 @@ func (s *Signature) cover(contents text) error {
 		return fmt.Errorf("%w: it does not begin at the beginning", ErrCoverage)
 	case b[1] != contents.from || b[2] != contents.to:
 		return fmt.Errorf("%w: it leaves out something else than its own value", ErrCoverage)
-	case end > f.size:
-		return fmt.Errorf("%w: it ends behind the end of the file", ErrCoverage)
 	}
 	n := -1
 	for i, rev := range f.revisions {
