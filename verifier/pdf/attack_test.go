@@ -475,7 +475,7 @@ func TestRefused(t *testing.T) {
 	pointer := fmt.Sprintf("startxref\n%d\n", lastXref(plain))
 	for name, file := range map[string]string{
 		"nothing":                             "",
-		"no header":                           "%PD" + text[3:],
+		"no header":                           "%PDX" + text[4:],
 		"something before the header":         "\n" + text,
 		"no startxref":                        strings.Replace(text, "startxref", "startxraf", 1),
 		"startxref to nowhere":                strings.Replace(text, pointer, "startxref\n99999999\n", 1),
