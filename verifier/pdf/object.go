@@ -66,7 +66,7 @@ type scanner struct {
 	placed   bool // positions are positions in the file
 	items    int
 
-	window [4096]byte
+	window [1024]byte
 	from   int64
 	filled int
 }
