@@ -41,7 +41,7 @@ func (d *Document) prepareSteps() {
 }
 
 // step compares a revision with the one before it. Steps:
-//  1. does an older entry point into this revision, or is there something behind the last one? Then nobody knows what is shown
+//  1. does an older entry point into this revision? Then nobody knows what it was to show
 //  2. note which objects are pages, annotations and fields: they are compared in their places only
 //  3. compare from the trailers downwards, by the rules
 func (f *file) step(revision int) step {
@@ -103,7 +103,7 @@ func (c *differ) report(p pair, level Level, detail string) {
 	}
 }
 
-// push has a pair compared later, if it is one of references that was not compared before; others are compared in depth.
+// push has a pair compared later: what references lead to is never compared in depth, since chains of them may be long.
 func (c *differ) push(p pair) { c.queue = append(c.queue, p) }
 
 // under returns a pair below another.

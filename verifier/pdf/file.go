@@ -11,7 +11,7 @@ import (
 // Limits on one file. They bound the work it can cause; what people sign stays far below.
 const (
 	MaxRevisions  = 512
-	MaxObjects    = 1 << 21 // entries of all cross-reference sections together
+	MaxObjects    = 1 << 20 // entries of all cross-reference sections together
 	MaxSignatures = 256
 
 	maxNumber  = 1 << 23  // object numbers (ISO 32000-2 annex C)
