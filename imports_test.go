@@ -39,6 +39,7 @@ const packages = `
 	verifier/path:      verifier/primitive
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
+	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
@@ -82,7 +83,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 
