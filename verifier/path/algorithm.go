@@ -1,0 +1,123 @@
+package path
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/openjpki/jpki/verifier/primitive"
+)
+
+// Algorithms says which signatures and keys are relied upon. What is in no row is refused by its name.
+type Algorithms struct {
+	Keys    []KeyRule
+	Schemes []primitive.Scheme
+	Hashes  []crypto.Hash // also of PSS's mask generation
+}
+
+// A KeyRule admits keys of one kind.
+type KeyRule struct {
+	Kind             primitive.KeyKind
+	MinBits, MaxBits int // of RSA; 0 means no bound of ours
+}
+
+// StandardAlgorithms returns what is admitted unless a Config says otherwise: at least 112 bits of strength, no SHA-1.
+func StandardAlgorithms() Algorithms {
+	return Algorithms{
+		Keys: []KeyRule{
+			{Kind: primitive.RSA, MinBits: 2048, MaxBits: 8192},
+			{Kind: primitive.P256},
+			{Kind: primitive.P384},
+			{Kind: primitive.P521},
+			{Kind: primitive.Edwards25519},
+		},
+		Schemes: []primitive.Scheme{primitive.PKCS1v15, primitive.PSS, primitive.ECDSA, primitive.Ed25519},
+		Hashes:  []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512},
+	}
+}
+
+// checkKey returns why a certificate's key is refused.
+func (a *Algorithms) checkKey(c *Certificate) (*primitive.Key, *problem) {
+	key, err := c.Key()
+	if err != nil {
+		return nil, &problem{KeyRefused, err.Error()}
+	}
+	for _, r := range a.Keys {
+		if r.Kind == key.Kind && key.Bits >= r.MinBits && (r.MaxBits == 0 || key.Bits <= r.MaxBits) {
+			return key, nil
+		}
+	}
+	return nil, &problem{KeyRefused, "public key: " + key.String() + " is not admitted"}
+}
+
+// checkAlgorithm returns why a signature algorithm is refused.
+func (a *Algorithms) checkAlgorithm(alg primitive.Algorithm) *problem {
+	ok := slices.Contains(a.Schemes, alg.Scheme)
+	if alg.Scheme != primitive.Ed25519 {
+		ok = ok && slices.Contains(a.Hashes, alg.Hash)
+	}
+	if alg.Scheme == primitive.PSS {
+		ok = ok && slices.Contains(a.Hashes, alg.MGF)
+	}
+	if !ok {
+		return &problem{AlgorithmRefused, "signature algorithm: " + alg.String() + " is not admitted"}
+	}
+	return nil
+}
+
+// A signed is something with a signature: a certificate, a list, an answer.
+type signed struct {
+	sum       [32]byte // SHA-256 of all of it
+	message   []byte
+	algorithm primitive.Algorithm
+	err       error // why the algorithm could not be read
+	signature []byte
+}
+
+// verify returns why signer's key did not sign s, nil if it did. The algorithm policy is asked every time; that a
+// signature is right is remembered, for the call and in the cache.
+func (j *job) verify(s *signed, signer *Certificate) *problem {
+	if s.err != nil {
+		return &problem{AlgorithmRefused, s.err.Error()}
+	}
+	if p := j.v.algorithms.checkAlgorithm(s.algorithm); p != nil {
+		return p
+	}
+	key, p := j.v.algorithms.checkKey(signer)
+	if p != nil {
+		return p
+	}
+	id := verified{s.sum, signer.SPKISHA256}
+	known, seen := j.signatures[id]
+	switch {
+	case seen && known == nil:
+		return nil
+	case seen:
+		return known
+	case j.v.cache.knows(id):
+		j.work.Remembered++
+		j.signatures[id] = nil
+		return nil
+	case j.work.Signatures >= j.v.limits.Signatures:
+		j.exhausted = true
+		return &problem{LimitReached, "more signatures than admitted"}
+	}
+	j.work.Signatures++
+	if err := primitive.VerifyMessage(key, s.algorithm, s.message, s.signature); err != nil {
+		p = &problem{SignatureWrong, "the signature is not by this key"}
+		if !errors.Is(err, primitive.ErrWrong) {
+			p = &problem{AlgorithmRefused, fmt.Sprintf("signature: %v", err)}
+		}
+	} else {
+		j.v.cache.remember(id)
+	}
+	j.signatures[id] = p
+	return p
+}
+
+// signedPart returns what a certificate's issuer signed.
+func (c *Certificate) signedPart() *signed {
+	alg, err := c.Algorithm()
+	return &signed{sum: c.SHA256, message: c.tbs, algorithm: alg, err: err, signature: c.Signature}
+}
