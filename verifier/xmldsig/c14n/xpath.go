@@ -493,21 +493,18 @@ func (s *step) passes(x Node) bool {
 		return x.sub == 0 && x.node().kind == instructionNode && (s.local == "" || s.local == x.node().name)
 	}
 	// A name stands for the principal kind of node of its axis.
-	if principal := map[string]int{"attribute": 1, "namespace": -1}[s.axis]; sign(x.sub) != principal || x.sub == 0 && x.node().kind != elementNode {
+	principal := x.sub == 0 && x.node().kind == elementNode
+	switch s.axis {
+	case "attribute":
+		principal = x.sub > 0
+	case "namespace":
+		principal = x.sub < 0
+	}
+	if !principal {
 		return false
 	}
 	space, local := x.expanded()
 	return (s.anySpace || space == s.space) && (s.local == "*" || local == s.local)
-}
-
-func sign(n int32) int {
-	switch {
-	case n < 0:
-		return -1
-	case n > 0:
-		return 1
-	}
-	return 0
 }
 
 // expanded returns a node's expanded name.
