@@ -69,6 +69,7 @@ const rooms = `
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
+	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
