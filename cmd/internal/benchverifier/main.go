@@ -114,7 +114,8 @@ func (b *bench) measureRows(ctx context.Context) error {
 	return nil
 }
 
-// writeProfile profiles what is ours: for each row as long as a measurement of each round lasts.
+// writeProfile profiles what is ours: for each row as long as a measurement of each round lasts. go tool pprof -tagfocus
+// shows one row, key or way (cold, cached).
 func (b *bench) writeProfile(ctx context.Context) error {
 	f, err := os.Create(b.profile)
 	if err != nil {
@@ -126,11 +127,16 @@ func (b *bench) writeProfile(ctx context.Context) error {
 	}
 	defer pprof.StopCPUProfile()
 	for _, r := range b.rows {
-		pprof.Do(ctx, pprof.Labels("row", r.what, "key", r.key), func(context.Context) {
-			_, _, err = rate(time.Duration(b.rounds)*b.slice, r.cold)
-		})
-		if err != nil {
-			return err
+		for way, work := range map[string]func() error{"cold": r.cold, "cached": r.cached} {
+			if work == nil {
+				continue
+			}
+			pprof.Do(ctx, pprof.Labels("row", r.what, "key", r.key, "way", way), func(context.Context) {
+				_, _, err = rate(time.Duration(b.rounds)*b.slice, work)
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
