@@ -62,7 +62,7 @@ const rooms = `
 	github.com/jackc/pgx/v5:             ca/store
 	modernc.org/sqlite:                  ca/store
 	github.com/pressly/goose/v3:         ca/store
-	golang.org/x/crypto/ocsp:            ocsp
+	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache

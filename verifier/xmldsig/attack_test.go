@@ -11,13 +11,13 @@ import (
 	"github.com/openjpki/jpki/verifier/xmldsig/c14n"
 )
 
-// replace replaces the first occurrence of old, which must be there.
-func replace(t testing.TB, s, old, new string) string { //nolint:predeclared // as strings.Replace has it
+// replace replaces the first occurrence of from, which must be there.
+func replace(t testing.TB, s, from, to string) string {
 	t.Helper()
-	if !strings.Contains(s, old) {
-		t.Fatalf("nothing to replace: %q", old)
+	if !strings.Contains(s, from) {
+		t.Fatalf("nothing to replace: %q", from)
 	}
-	return strings.Replace(s, old, new, 1)
+	return strings.Replace(s, from, to, 1)
 }
 
 // cut returns an element of a document as it is written.
@@ -87,7 +87,8 @@ func TestAttacks(t *testing.T) {
 		{"properties of another signature", anyway(template{parts: id.xadesTemplate().parts, objects: strings.Replace(object(id.properties()), "#S", "#T", 1)}, order), xmldsig.ErrWrapped},
 		{"properties whose text alone is signed", anyway(template{parts: []part{{uri: "#P", transforms: []string{dsig + "base64"}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"properties out of which a filter takes", anyway(template{parts: []part{{uri: "#P", transforms: []string{
-			`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(self::text())</ds:XPath></ds:Transform>`}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
+			`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(self::text())</ds:XPath></ds:Transform>`,
+		}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"properties and nothing left of them", anyway(template{parts: []part{{uri: "#P", transforms: []string{enveloped}}}, objects: object(id.properties())}, order), xmldsig.ErrWrapped},
 		{"no certificate among the references", anyway(template{parts: id.xadesTemplate().parts, objects: strings.Replace(object(id.properties()), cut(t, id.properties(), "xades:SigningCertificateV2"), "<xades:SigningCertificateV2/>", 1)}, order), xmldsig.ErrMalformed},
 		{"another certificate of the same key", replace(t, xades, id.keyInfo(), twin.keyInfo()), xmldsig.ErrCertificate},
@@ -246,12 +247,27 @@ func TestBombs(t *testing.T) {
 	xpath := func(source string) string {
 		return `<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>` + source + `</ds:XPath></ds:Transform>`
 	}
+	// nested is an order inside 300 elements, each with 100 attributes made of a pattern.
+	nested := func(pattern string) string {
+		var b strings.Builder
+		for i := range 100 {
+			fmt.Fprintf(&b, pattern, i)
+		}
+		return strings.Repeat("<a"+b.String()+">", 300) + order + strings.Repeat("</a>", 300)
+	}
+	filtered := func(source string) template {
+		return template{parts: []part{{transforms: []string{enveloped, xpath(source), "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"}}}}
+	}
 	many := func(transforms ...string) string {
 		tm := template{}
 		for range 300 {
 			tm.parts = append(tm.parts, part{uri: "#I", transforms: transforms})
 		}
-		return id.sign(t, tm, order)
+		return id.sign(t, tm, strings.Replace(order, "約款 &amp; 申込", strings.Repeat("QUJD", 10000), 1))
+	}
+	texts := many(dsig + "base64")
+	if err := verdict([]byte(texts), xmldsig.Options{}); err != nil {
+		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		name string
@@ -267,12 +283,17 @@ func TestBombs(t *testing.T) {
 		{"depth", levels.String(), xmldsig.Options{}, xmldsig.ErrMalformed},
 		{"signatures", "<r>" + strings.Repeat(`<ds:Signature xmlns:ds="`+dsig+`"/>`, 101) + "</r>", xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"transforms", id.sign(t, template{parts: []part{{uri: "#I", transforms: strings.Fields(strings.Repeat(exclusive+" ", 17))}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
-		{"prefixes", id.sign(t, template{canonical: `<ds:CanonicalizationMethod Algorithm="` + exclusive + `"><e:InclusiveNamespaces xmlns:e="` + exclusive + `" PrefixList="` + prefixes.String() + `"/></ds:CanonicalizationMethod>`,
-			parts: []part{{uri: "#I"}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
+		{"prefixes", id.sign(t, template{
+			canonical: `<ds:CanonicalizationMethod Algorithm="` + exclusive + `"><e:InclusiveNamespaces xmlns:e="` + exclusive + `" PrefixList="` + prefixes.String() + `"/></ds:CanonicalizationMethod>`,
+			parts:     []part{{uri: "#I"}},
+		}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"XPath", id.sign(t, template{parts: []part{{transforms: []string{enveloped, xpath("count(//*[count(//*[count(//*[count(//*[count(//*) > 0]) > 0]) > 0]) > 0]) > 0"), exclusive}}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"XPath too deep", id.sign(t, template{parts: []part{{transforms: []string{enveloped, xpath(strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000)), exclusive}}}}, order), xmldsig.Options{}, xmldsig.ErrUnsupported},
 		{"references that each cost a little", many(exclusive), xmldsig.Options{Limits: c14n.Limits{Work: 1000}}, xmldsig.ErrUnsupported},
 		{"transforms that each cost a little", many(exclusive, exclusive, exclusive), xmldsig.Options{Limits: c14n.Limits{Work: 5000}}, xmldsig.ErrUnsupported},
+		{"languages of ancestors", id.sign(t, filtered("lang('ja')"), nested(` a%d=""`)), xmldsig.Options{}, xmldsig.ErrUnsupported},
+		{"namespaces of ancestors", id.sign(t, filtered("self::node()"), nested(` xmlns:a%d="u"`)), xmldsig.Options{Limits: c14n.Limits{Work: 5_000_000}}, xmldsig.ErrUnsupported},
+		{"the same text again and again", texts, xmldsig.Options{Limits: c14n.Limits{Work: 30000}}, xmldsig.ErrUnsupported},
 	} {
 		if err := verdict([]byte(c.doc), c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)

@@ -19,7 +19,8 @@ func FuzzVerify(f *testing.F) {
 	xades := id.xades(f)
 	stamped := strings.Replace(xades, "</xades:QualifyingProperties>", `<xades:UnsignedProperties><xades:UnsignedSignatureProperties><xades:SignatureTimeStamp><xades:EncapsulatedTimeStamp>MAA=</xades:EncapsulatedTimeStamp></xades:SignatureTimeStamp><a:ArchiveTimeStamp xmlns:a="http://uri.etsi.org/01903/v1.4.1#"><xades:EncapsulatedTimeStamp>MAA=</xades:EncapsulatedTimeStamp></a:ArchiveTimeStamp></xades:UnsignedSignatureProperties></xades:UnsignedProperties></xades:QualifyingProperties>`, 1)
 	for _, doc := range []string{id.enveloped(f), id.enveloping(f), id.partial(f), xades, stamped, id.sign(f, template{parts: []part{{transforms: []string{
-		`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(ancestor-or-self::ds:Signature)</ds:XPath></ds:Transform>`, exclusive}}}}, order)} {
+		`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(ancestor-or-self::ds:Signature)</ds:XPath></ds:Transform>`, exclusive,
+	}}}}, order)} {
 		f.Add([]byte(doc))
 		for _, content := range contents(f, doc) {
 			known[content] = true

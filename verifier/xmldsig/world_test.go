@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -221,7 +222,16 @@ func (id identity) sign(t testing.TB, tm template, document string) string {
 				m = found
 			}
 		}
-		digest := sha256.Sum256([]byte(canonical(t, set, m)))
+		content := canonical(t, set, m)
+		if slices.Contains(p.transforms, dsig+"base64") {
+			text, err := set.Text()
+			if err != nil {
+				t.Fatal(err)
+			}
+			octets, _ := base64.StdEncoding.DecodeString(text) // what is not base64 is refused anyway
+			content = string(octets)
+		}
+		digest := sha256.Sum256([]byte(content))
 		document = strings.Replace(document, placeholder, base64.StdEncoding.EncodeToString(digest[:]), 1)
 	}
 	m := methodOf(t, exclusive)
