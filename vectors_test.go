@@ -151,7 +151,9 @@ func casesOf(t *testing.T, dir, suite string) int {
 		files, _ := filepath.Glob(filepath.Join(dir, suite, "*.json"))
 		n := 0
 		for _, file := range files {
-			var doc struct{ TestGroups []struct{ Tests []json.RawMessage } }
+			var doc struct {
+				TestGroups []struct{ Tests []json.RawMessage }
+			}
 			load(file, &doc)
 			for _, g := range doc.TestGroups {
 				n += len(g.Tests)
