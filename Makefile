@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-ocsp faults-ocsp golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -70,6 +70,10 @@ bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and
 	@deploy/test/install-bench.sh
 	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
+
+bench-verifier: ## measure verifications against their bare signature checks and against pkcs7 in one run (ARGS='-short', -only CAdES, -rounds N)
+	@$(GO) build -tags $(GOTAGS) -o bin/benchverifier ./cmd/internal/benchverifier
+	@bin/benchverifier $(ARGS)
 
 faults-ocsp: ## break Redis, PostgreSQL, relay, network, clocks and keys around three responders and see that none lies (ARGS='-only failover')
 	@deploy/test/install.sh

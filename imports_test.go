@@ -63,13 +63,14 @@ const rooms = `
 	github.com/jackc/pgx/v5:             ca/store
 	modernc.org/sqlite:                  ca/store
 	github.com/pressly/goose/v3:         ca/store
-	golang.org/x/crypto/ocsp:            ocsp
+	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
+	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd

@@ -116,6 +116,9 @@ func (v *verification) indexed(x *hashIndex, s *signer) error {
 			for _, thing := range list.things() {
 				there[string(primitive.Digest(x.hash, thing))] = true
 			}
+			if v.hashed == nil {
+				v.hashed = map[presence]map[string]bool{}
+			}
 			v.hashed[list.key] = there
 		}
 		for _, h := range list.hashes {

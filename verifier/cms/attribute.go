@@ -112,11 +112,11 @@ type reference struct {
 // parseReference reads the first reference of SigningCertificate (RFC 2634 §5.4) or SigningCertificateV2 (RFC 5035 §3),
 // which is the one to the signer's certificate.
 func parseReference(value []byte, v2 bool) (*reference, error) {
-	bad := refuse(Malformed, "signed reference to the signer's certificate")
+	bad := func() error { return refuse(Malformed, "signed reference to the signer's certificate") }
 	in := cryptobyte.String(value)
 	var attr, list, id, digest cryptobyte.String
 	if !in.ReadASN1(&attr, cbasn1.SEQUENCE) || !in.Empty() || !attr.ReadASN1(&list, cbasn1.SEQUENCE) || !list.ReadASN1(&id, cbasn1.SEQUENCE) {
-		return nil, bad
+		return nil, bad()
 	}
 	ref := &reference{hash: crypto.SHA1}
 	if v2 {
@@ -131,7 +131,7 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 		}
 	}
 	if !id.ReadASN1(&digest, cbasn1.OCTET_STRING) || len(digest) != ref.hash.Size() {
-		return nil, bad
+		return nil, bad()
 	}
 	ref.digest = digest
 	if !id.Empty() {
@@ -139,7 +139,7 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 		ref.serial = new(big.Int)
 		if !id.ReadASN1(&issuerSerial, cbasn1.SEQUENCE) || !id.Empty() || !issuerSerial.ReadASN1(&names, cbasn1.SEQUENCE) ||
 			!issuerSerial.ReadASN1Integer(ref.serial) {
-			return nil, bad
+			return nil, bad()
 		}
 	}
 	return ref, nil

@@ -16,7 +16,7 @@ var errEncoding = errors.New("not BER, or beyond a limit")
 // and how many octets of raw it took. Whatever has this form already is taken over octet by octet, so that certificates
 // keep what was signed; without need for change, der is a part of raw. SETs are not sorted.
 func definite(raw []byte) (der []byte, used int, err error) {
-	p := plan{}
+	p := plan{lengths: make([]int, 0, 32)}
 	used, size, err := p.measure(raw, 0)
 	if err != nil {
 		return nil, 0, err

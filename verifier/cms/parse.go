@@ -52,6 +52,12 @@ var (
 	oidRIOCSPBasic     = rawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
+// attributeOIDs are the attributes that nearly every signature has.
+var attributeOIDs = map[string]string{
+	oidContentType: oidContentType, oidMessageDigest: oidMessageDigest, oidSigningTime: oidSigningTime,
+	oidSigningCert: oidSigningCert, oidSigningCertV2: oidSigningCertV2, oidProtection: oidProtection, oidMIMEType: oidMIMEType,
+}
+
 // A SignedData is a parsed CMS file, about which nothing is established yet. All octets are DER, and parts of what was
 // parsed: the caller must not change either.
 type SignedData struct {
@@ -314,6 +320,9 @@ func (s *signer) parseID(tag cbasn1.Tag) bool {
 
 func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	var out []Attribute
+	if !set.Empty() {
+		out = make([]Attribute, 0, 8) // more than most signers have
+	}
 	for !set.Empty() {
 		var raw, seq, oid, values cryptobyte.String
 		if len(out) == MaxAttributes || !set.ReadASN1Element(&raw, cbasn1.SEQUENCE) {
@@ -324,7 +333,7 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 			!seq.ReadASN1(&values, cbasn1.SET) || !seq.Empty() {
 			return nil, malformed("attribute")
 		}
-		a := Attribute{oid: string(oid), raw: raw}
+		a := Attribute{oid: attributeOID(oid), raw: raw}
 		for !values.Empty() {
 			var v cryptobyte.String
 			if len(a.Values) == MaxAttributes || !values.ReadAnyASN1Element(&v, new(cbasn1.Tag)) {
@@ -335,6 +344,14 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// attributeOID returns an attribute's type: our own string, if it is one that is acted upon.
+func attributeOID(oid []byte) string {
+	if known, ok := attributeOIDs[string(oid)]; ok {
+		return known
+	}
+	return string(oid)
 }
 
 // gather reads what attributes hold that is more than a fact: counter-signatures, time-stamps, certificates and

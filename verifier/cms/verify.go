@@ -72,7 +72,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	if !d.Detached && (in.Content != nil || in.Digests != nil) {
 		return nil, jpki.Errorf(jpki.Malformed, "CMS: content was brought for a signature that has its own")
 	}
-	v := &verification{data: d, hashed: map[presence]map[string]bool{}, content: content{digests: map[crypto.Hash][]byte{}}}
+	v := &verification{data: d, content: content{digests: map[crypto.Hash][]byte{}}}
 	for _, der := range in.Certificates {
 		if c := parseCertificate(der); c != nil {
 			v.others = append(v.others, c)
@@ -282,7 +282,9 @@ func (v *verification) check(s *signer, about *content, contentType string, isCo
 		return err
 	}
 	digest := about.digest(out.Digest)
-	err = refuse(NoCertificate, "the signer's certificate is not at hand")
+	if len(candidates) == 0 {
+		return refuse(NoCertificate, "the signer's certificate is not at hand")
+	}
 	for _, c := range candidates {
 		out.Certificate = c.raw
 		key, keyErr := c.key()
@@ -429,7 +431,8 @@ func (s *signer) checkValue(key *primitive.Key, alg primitive.Algorithm, about *
 	}
 	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. Signers that did not sort them, and
 	// signed them as they stand, are many; both are encodings of the same attributes.
-	set := append([]byte{0x31}, s.signedRaw[1:]...)
+	set := slices.Clone(s.signedRaw)
+	set[0] = 0x31
 	err := s.verdict(primitive.VerifyMessage(key, alg, s.sorted(set), s.value))
 	if r := (*refusal)(nil); errors.As(err, &r) && r.why == SignatureWrong && !s.inOrder() {
 		return s.verdict(primitive.VerifyMessage(key, alg, set, s.value))

@@ -60,8 +60,14 @@ type candidate struct {
 // extend tries everybody who may have issued the last certificate of the path.
 func (s *search) extend() {
 	index := len(s.path) - 1
+	s.try(index)
+	if !s.found {
+		s.fail(2*index, index, &problem{NoIssuer, "no certificate of the issuer is at hand"}, nil)
+	}
+}
+
+func (s *search) try(index int) {
 	last := s.path[index]
-	s.fail(2*index, index, &problem{NoIssuer, "no certificate of the issuer is at hand"}, nil)
 	for _, c := range s.candidates(last) {
 		if s.found || s.stop {
 			return

@@ -146,7 +146,7 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	case r.PathLength != nil && *r.PathLength < 0 || r.MaxAge < 0 || r.Revocation < RevocationRequired || r.Revocation > RevocationOff, r.Profile < NoProfile || r.Profile > FullProfile:
 		return nil, errors.New("path: PathLength, MaxAge, Revocation or Profile is none")
 	}
-	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, statuses: map[[3][32]byte]*Status{}, has: map[[32]byte]bool{}, open: map[[32]byte]bool{}, fetched: map[string]bool{}}
+	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, has: map[[32]byte]bool{}}
 	if j.at.IsZero() {
 		j.at = r.At
 	}
@@ -157,8 +157,11 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	for _, c := range r.Certificates {
 		j.addCertificate(c)
 	}
+	if v.fetch != nil {
+		j.fetched = map[string]bool{}
+	}
 	if r.Revocation != RevocationOff {
-		j.crls = map[string][]*CRL{}
+		j.crls, j.statuses, j.open = map[string][]*CRL{}, map[[3][32]byte]*Status{}, map[[32]byte]bool{}
 		for _, l := range r.CRLs {
 			j.addCRL(l)
 		}
