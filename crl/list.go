@@ -176,7 +176,7 @@ func (h *heap) layer(entries int) (layer, error) {
 		h.pages[i] = nil
 		for len(page) > 0 {
 			serial, rest := page[:1+page[0]], page[1+page[0]:]
-			at, found := l.place(serial)
+			at, found := l.place(l.home(serial), serial)
 			if found {
 				return layer{}, fmt.Errorf("entry %X is there twice", serial[1:])
 			}
@@ -188,10 +188,15 @@ func (h *heap) layer(entries int) (layer, error) {
 	return l, nil
 }
 
-// place returns where in the table a serial, with its length before it, stands or would have to.
-func (l *layer) place(serial []byte) (at int, found bool) {
+// home returns where in the table one begins to look for a serial that has its length before it.
+func (l *layer) home(serial []byte) int {
 	hi, _ := bits.Mul64(maphash.Bytes(l.seed, serial), uint64(len(l.table)/l.stride))
-	for at = int(hi) * l.stride; l.table[at] != 0; {
+	return int(hi) * l.stride
+}
+
+// place returns where in the table, from its home on, a serial stands or would have to.
+func (l *layer) place(home int, serial []byte) (at int, found bool) {
+	for at = home; l.table[at] != 0; {
 		if bytes.Equal(l.table[at:at+len(serial)], serial) {
 			return at, true
 		}
@@ -203,10 +208,14 @@ func (l *layer) place(serial []byte) (at int, found bool) {
 }
 
 func (l *layer) find(serial []byte) (when int64, reason jpki.Reason, ok bool) {
+	return l.findFrom(l.home(serial), serial)
+}
+
+func (l *layer) findFrom(home int, serial []byte) (when int64, reason jpki.Reason, ok bool) {
 	if len(serial) > l.stride-6 {
 		return 0, 0, false
 	}
-	at, ok := l.place(serial)
+	at, ok := l.place(home, serial)
 	if !ok {
 		return 0, 0, false
 	}
