@@ -208,7 +208,9 @@ func (l *layer) place(home int, serial []byte) (at int, found bool) {
 }
 
 func (l *layer) find(serial []byte) (when int64, reason jpki.Reason, ok bool) {
-	return l.findFrom(l.home(serial), serial)
+	home := l.home(serial)
+	l.touch(home) // both lines at once, not the next when the first is there
+	return l.findFrom(home, serial)
 }
 
 func (l *layer) findFrom(home int, serial []byte) (when int64, reason jpki.Reason, ok bool) {
