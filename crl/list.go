@@ -17,7 +17,7 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// A List is a CRL in memory for look-ups, in 39 octets an entry if its serials have 16, as ours. It is safe for concurrent use.
+// A List is a CRL in memory for look-ups, in 38 octets an entry if its serials have 16, as ours. It is safe for concurrent use.
 type List struct {
 	head   Head
 	layers []layer // the newest first: deltas, and last a complete list; or one delta
