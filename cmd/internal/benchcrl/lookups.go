@@ -111,7 +111,7 @@ func runLookups(dir string) error {
 	if entries < 2*stdlibLimit { // there are those of the update, too
 		peer := make(map[jpki.Serial]uint32, entries)
 		for i, s := range serials {
-			peer[s] = uint32(i) //nolint:gosec // few
+			peer[s] = uint32(i)
 		}
 		l.peer = perQuestion(len(some), func() {
 			for i := 0; i < len(some); {
@@ -155,7 +155,7 @@ func resident() uint64 {
 func chase(lines [][8]uint64, rnd *rand.Rand) float64 {
 	order := rnd.Perm(len(lines))
 	for i, at := range order {
-		lines[at][0] = uint64(order[(i+1)%len(order)]) //nolint:gosec // not negative
+		lines[at][0] = uint64(order[(i+1)%len(order)])
 	}
 	at := uint64(0)
 	each := perQuestion(1<<20, func() {
