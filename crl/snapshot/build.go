@@ -275,9 +275,10 @@ func (b *blockBuilder) build(elements []element) (head, filters []byte, err erro
 		return nil, nil, err
 	}
 	head, filters = inner.appendHead(outer.appendHead(nil)), inner.appendTo(outer.appendTo(nil))
+	var written block
+	ok := written.parse(head, filters)
 	for _, e := range elements {
-		state, ok := readBlock(head, filters, e.key)
-		if !ok || state != e.state {
+		if !ok || written.state(e.key) != e.state {
 			return nil, nil, errors.New("a block does not give back what was put into it")
 		}
 	}

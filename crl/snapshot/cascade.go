@@ -35,9 +35,24 @@ const (
 
 // contains reports whether an element of the universe is a member.
 func (c *cascade) contains(k key, filter uint8) bool {
-	if c.columns > 0 && !c.passes(k, filter) {
-		return false
+	return c.passes(k, filter) && c.decides(k, filter)
+}
+
+// passes asks the approximate filter, all its columns: none of them alone is likely enough to tell.
+func (c *cascade) passes(k key, filter uint8) bool {
+	if c.columns == 0 {
+		return true
 	}
+	r, random := rowOf(k.state(filter, c.seeds[0]), c.size[0])
+	var differ uint64
+	for i := range c.columns {
+		differ |= r.parity(c.approximate[i*c.size[0]:(i+1)*c.size[0]]) ^ random>>i
+	}
+	return differ&1 == 0
+}
+
+// decides asks the exact filter about one who passes.
+func (c *cascade) decides(k key, filter uint8) bool {
 	if len(c.exact) == 0 {
 		return c.columns > 0 || c.seeds[1] == 1
 	}
@@ -45,14 +60,13 @@ func (c *cascade) contains(k key, filter uint8) bool {
 	return r.parity(c.exact) == 1
 }
 
-func (c *cascade) passes(k key, filter uint8) bool {
-	r, random := rowOf(k.state(filter, c.seeds[0]), c.size[0])
-	for i := range c.columns {
-		if r.parity(c.approximate[i*c.size[0]:(i+1)*c.size[0]]) != random>>i&1 {
-			return false
-		}
-	}
-	return true
+// startOfFirst and startOfSecond return where passes and decides begin to read, in each column.
+func (c *cascade) startOfFirst(k key, filter uint8) int {
+	return startOf(k.state(filter, c.seeds[0]), c.size[0])
+}
+
+func (c *cascade) startOfSecond(k key, filter uint8) int {
+	return startOf(k.state(filter+1, c.seeds[1]), c.size[1])
 }
 
 // columnsFor returns how many columns make the sum of both filters smallest.

@@ -39,14 +39,19 @@ func (k key) state(filter, seed uint8) uint64 {
 	return mix(k.a^(uint64(filter)<<8|uint64(seed))*golden) + k.b
 }
 
-// rowOf returns the equation of a key in a filter with size octets for each bit of value, and 64 bits to choose a value from.
-func rowOf(state uint64, size int) (r row, value uint64) {
+// startOf returns where the equation of a key begins in a filter with size octets for each bit of value.
+func startOf(state uint64, size int) int {
 	span := uint64(1)
 	if size > rowOctets {
 		span = uint64(size-rowOctets) + 1
 	}
 	at, _ := bits.Mul64(mix(state+golden), span)
-	r.start = int(at)
+	return int(at)
+}
+
+// rowOf returns the whole equation, and 64 bits to choose a value from.
+func rowOf(state uint64, size int) (r row, value uint64) {
+	r.start = startOf(state, size)
 	z := state + golden
 	for i := range r.bits {
 		z += golden

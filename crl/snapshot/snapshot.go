@@ -120,7 +120,8 @@ type Answer struct {
 	Covered bool
 }
 
-// Answers looks up one certificate after the other, all as of the time of the call.
+// Answers looks up one certificate after the other, all as of the time of the call; each answer is there before the next question
+// is asked for. [Snapshot.AppendAnswers] is quicker for questions that are there already.
 func (s *Snapshot) Answers(questions iter.Seq[Question]) iter.Seq2[Question, Answer] {
 	now := s.config.Now()
 	return func(yield func(Question, Answer) bool) {
@@ -134,40 +135,65 @@ func (s *Snapshot) Answers(questions iter.Seq[Question]) iter.Seq2[Question, Ans
 }
 
 func (s *Snapshot) lookup(q Question, now time.Time) (jpki.State, bool) {
-	switch i := &s.info; {
-	case q.Serial.IsZero(), now.Before(i.ThisUpdate), !now.Before(i.NextUpdate), q.NotBefore.After(i.IssuedUntil), q.NotAfter.Before(i.ExpiresFrom):
+	if !s.covers(&q, now) {
 		return "", false
 	}
 	state, ok := s.state(s.hasher.key(q.Serial))
 	return words[state], ok
 }
 
+func (s *Snapshot) covers(q *Question, now time.Time) bool {
+	i := &s.info
+	return !q.Serial.IsZero() && !now.Before(i.ThisUpdate) && now.Before(i.NextUpdate) && !q.NotBefore.After(i.IssuedUntil) && !q.NotAfter.Before(i.ExpiresFrom)
+}
+
 var words = [states]jpki.State{good: jpki.Good, suspended: jpki.Suspended, revoked: jpki.Revoked}
 
 func (s *Snapshot) state(k key) (state uint8, ok bool) {
-	if len(s.changes) > 0 {
-		if state, changed := s.changes[k.octets()]; changed {
-			return state, true
-		}
+	if state, ok = s.changed(k); ok {
+		return state, true
 	}
-	n := blockOf(k, s.blocks)
-	return readBlock(s.heads[n*blockHead:], s.filters[s.offsets[n]:s.offsets[n+1]], k)
-}
-
-// readBlock asks a block about a key; false if the block has no possible form.
-func readBlock(head, filters []byte, k key) (state uint8, ok bool) {
-	var outer, inner cascade
-	if !outer.parseHead(head) || !inner.parseHead(head[cascadeHead:]) || outer.length()+inner.length() != len(filters) {
+	var b block
+	if !b.read(s, k) {
 		return 0, false
 	}
-	inner.take(outer.take(filters))
-	switch {
-	case !outer.contains(k, notGood):
-		return good, true
-	case inner.contains(k, suspends):
-		return suspended, true
+	return b.state(k), true
+}
+
+// changed returns what the deltas say of a key.
+func (s *Snapshot) changed(k key) (state uint8, ok bool) {
+	if len(s.changes) == 0 {
+		return 0, false
 	}
-	return revoked, true
+	state, ok = s.changes[k.octets()]
+	return state, ok
+}
+
+// A block is one of a snapshot's: who is not good, and who of those is suspended.
+type block struct{ outer, inner cascade }
+
+// read takes a key's block from a snapshot; false if it has no possible form.
+func (b *block) read(s *Snapshot, k key) bool {
+	n := blockOf(k, s.blocks)
+	return b.parse(s.heads[n*blockHead:], s.filters[s.offsets[n]:s.offsets[n+1]])
+}
+
+func (b *block) parse(head, filters []byte) bool {
+	if !b.outer.parseHead(head) || !b.inner.parseHead(head[cascadeHead:]) || b.outer.length()+b.inner.length() != len(filters) {
+		return false
+	}
+	b.inner.take(b.outer.take(filters))
+	return true
+}
+
+func (b *block) state(k key) uint8 {
+	switch {
+	case !b.outer.contains(k, notGood):
+		return good
+	case b.inner.contains(k, suspends):
+		return suspended
+	}
+	return revoked
 }
 
 // take64 and take32 read a number from the beginning of b and returns the rest.

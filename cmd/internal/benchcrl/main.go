@@ -1,9 +1,9 @@
-// Command benchcrl measures the publication of long CRLs against its limits and against others, in one run on one machine.
+// Command benchcrl measures the publication of long CRLs, and look-ups in them, against limits and others in one run on one machine.
 //
 // Every measurement is a process of its own, so that its peak memory is known, and ends with a durable file. The limit is a
 // loop written for nothing else (stream.go); crypto/x509 and openssl ca make the same list. What crl.Publisher does includes
-// reading the list back with a second parser. It judges nothing but its targets and exits with 0 when one is missed.
-// make bench-crl runs it. Start at run.
+// reading the list back with a second parser. Look-ups in a list that is in memory stand beside one read of as much memory
+// (lookups.go). It judges nothing but its targets and exits with 0 when one is missed. make bench-crl runs it. Start at run.
 package main
 
 import (
@@ -64,6 +64,8 @@ type bench struct {
 	peers  bool
 	dir    string
 	table  map[cell][]sample
+
+	lookups map[int][]lookups // by size
 }
 
 // A cell is one line of the table.
@@ -89,7 +91,7 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	b.table = map[cell][]sample{}
+	b.table, b.lookups = map[cell][]sample{}, map[int][]lookups{}
 	if err := makeKey(dir); err != nil {
 		return err
 	}
@@ -111,6 +113,11 @@ func (b *bench) run(ctx context.Context) error {
 				}
 				b.table[cell{size, task}] = append(b.table[cell{size, task}], s)
 			}
+			l, err := measureLookups(ctx, dir)
+			if err != nil {
+				return fmt.Errorf("look-ups among %d entries: %w", size, err)
+			}
+			b.lookups[size] = append(b.lookups[size], l)
 		}
 	}
 	b.report(os.Stdout)
@@ -190,6 +197,7 @@ func (b *bench) report(w io.Writer) {
 				target(size, task+" / publish", at(task).seconds/at("publish").seconds, map[string]float64{"stdlib": 15, "openssl": 30}[task], true)
 			}
 		}
+		b.reportLookups(w, size, target)
 	}
 }
 

@@ -27,6 +27,9 @@ var issuer = jpki.IssuerID{CA: jpki.SignCA, Generation: 1}
 
 // runTask does one measurement and prints its seconds.
 func runTask(ctx context.Context, task, dir string) error {
+	if task == "lookups" {
+		return runLookups(dir)
+	}
 	key, cert, err := openKey(dir)
 	if err != nil {
 		return err
