@@ -34,6 +34,7 @@ const packages = `
 	verifier:          ocsp crl
 	verifier/primitive: -
 	verifier/path:      verifier/primitive
+	verifier/cms:      verifier/primitive
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
@@ -77,7 +78,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"math/big"
+	"math/bits"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -28,9 +29,11 @@ const (
 )
 
 // Limits on RSA keys: below, nobody should rely on them whatever a policy says; above, checking is a way to keep us busy.
+// Exponents of more than 31 bits, which crypto/rsa refuses, are on identity cards of several countries.
 const (
-	MinRSABits = 1024
-	MaxRSABits = 8192
+	MinRSABits      = 1024
+	MaxRSABits      = 8192
+	MaxExponentBits = 48
 )
 
 var curves = map[KeyKind]elliptic.Curve{P224: elliptic.P224(), P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}
@@ -69,7 +72,7 @@ func NewKey(public crypto.PublicKey) (*Key, error) {
 		}
 		return newRSA(p)
 	case *ecdsa.PublicKey:
-		if p == nil || p.Curve == nil || p.X == nil || p.Y == nil {
+		if p == nil || p.Curve == nil {
 			break
 		}
 		for kind, curve := range curves {
@@ -100,8 +103,8 @@ func ParseKey(der []byte) (*Key, error) {
 		return parseRSA(der)
 	}
 	var alg cryptobyte.String
-	var bits []byte
-	if !seq.ReadASN1Element(&alg, cbasn1.SEQUENCE) || !seq.ReadASN1BitStringAsBytes(&bits) || !seq.Empty() {
+	var value []byte
+	if !seq.ReadASN1Element(&alg, cbasn1.SEQUENCE) || !seq.ReadASN1BitStringAsBytes(&value) || !seq.Empty() {
 		return nil, fmt.Errorf("public key: %w: no SubjectPublicKeyInfo", ErrMalformed)
 	}
 	oid, params, err := readIdentifier(alg)
@@ -113,16 +116,16 @@ func ParseKey(der []byte) (*Key, error) {
 		if len(params) != 0 && !isNull(params) {
 			return nil, fmt.Errorf("public key: %w: unexpected parameters", ErrMalformed)
 		}
-		return parseRSA(bits)
+		return parseRSA(value)
 	case rawPSS:
-		return parsePSSKey(params, bits)
+		return parsePSSKey(params, value)
 	case rawECKey:
-		return parseEC(params, bits)
+		return parseEC(params, value)
 	case rawEd25519:
 		if len(params) != 0 {
 			return nil, fmt.Errorf("public key: %w: unexpected parameters", ErrMalformed)
 		}
-		return newEd25519(bits)
+		return newEd25519(value)
 	}
 	if n := signatureOIDs[oid]; n.never != "" {
 		return nil, fmt.Errorf("public key: %w: %s", ErrUnsupported, n.never)
@@ -136,25 +139,25 @@ func parseRSA(der []byte) (*Key, error) {
 	n, e := new(big.Int), 0
 	if len(der) > 2*MaxRSABits/8 || !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() ||
 		!seq.ReadASN1Integer(n) || !seq.ReadASN1Integer(&e) || !seq.Empty() {
-		return nil, fmt.Errorf("public key: %w: no RSAPublicKey with an exponent below 2³¹", ErrMalformed)
+		return nil, fmt.Errorf("public key: %w: no RSAPublicKey, or an exponent beyond the limit", ErrMalformed)
 	}
 	return newRSA(&rsa.PublicKey{N: n, E: e})
 }
 
 func newRSA(p *rsa.PublicKey) (*Key, error) {
-	switch bits := p.N.BitLen(); {
+	switch n := p.N.BitLen(); {
 	case p.N.Sign() <= 0 || p.N.Bit(0) == 0:
 		return nil, fmt.Errorf("public key: %w: modulus is not odd and positive", ErrMalformed)
-	case bits < MinRSABits || bits > MaxRSABits:
-		return nil, fmt.Errorf("public key: %w: RSA modulus of %d bits", ErrUnsupported, bits)
-	case p.E < 3 || p.E&1 == 0 || p.E > 1<<31-1:
-		return nil, fmt.Errorf("public key: %w: RSA exponent is not odd, 3 or more and below 2³¹", ErrUnsupported)
+	case n < MinRSABits || n > MaxRSABits:
+		return nil, fmt.Errorf("public key: %w: RSA modulus of %d bits", ErrUnsupported, n)
+	case p.E < 3 || p.E&1 == 0 || bits.Len(uint(p.E)) > MaxExponentBits:
+		return nil, fmt.Errorf("public key: %w: RSA exponent is not odd, 3 or more and of at most %d bits", ErrUnsupported, MaxExponentBits)
 	}
 	return &Key{Kind: RSA, Bits: p.N.BitLen(), Exponent: p.E, public: p}, nil
 }
 
-func parsePSSKey(params cryptobyte.String, bits []byte) (*Key, error) {
-	k, err := parseRSA(bits)
+func parsePSSKey(params cryptobyte.String, der []byte) (*Key, error) {
+	k, err := parseRSA(der)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +172,7 @@ func parsePSSKey(params cryptobyte.String, bits []byte) (*Key, error) {
 	return k, nil
 }
 
-func parseEC(params cryptobyte.String, bits []byte) (*Key, error) {
+func parseEC(params cryptobyte.String, point []byte) (*Key, error) {
 	var id cryptobyte.String
 	if !params.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || !params.Empty() {
 		return nil, fmt.Errorf("public key: %w: elliptic curve that is not named", ErrUnsupported)
@@ -181,7 +184,7 @@ func parseEC(params cryptobyte.String, bits []byte) (*Key, error) {
 	case c.never != "":
 		return nil, fmt.Errorf("public key: %w: %s", ErrUnsupported, c.never)
 	}
-	return newEC(c.kind, bits)
+	return newEC(c.kind, point)
 }
 
 func newEC(kind KeyKind, point []byte) (*Key, error) {

@@ -164,6 +164,13 @@ var xmlAlgorithms = map[string]named{
 	w3c2001 + "hmac-ripemd160":     {never: "HMAC, which is no signature"},
 }
 
+// xmlDigests are DigestMethods that nothing is checked over; those that are, are in hashes.
+var xmlDigests = map[string]string{
+	w3c2001 + "md5": "MD5",
+	"http://www.w3.org/2001/04/xmlenc#ripemd160": "RIPEMD-160",
+	w3c2007 + "whirlpool":                        "Whirlpool",
+}
+
 // joseAlgorithms are the "alg" values of JWS (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864). ECDSA is bound to one curve.
 var joseAlgorithms = map[string]named{
 	"RS256":   {alg: Algorithm{Scheme: PKCS1v15, Hash: crypto.SHA256}},
@@ -205,6 +212,9 @@ func HashFromXML(uri string) (crypto.Hash, error) {
 		if hashes[i].xml == uri && uri != "" {
 			return hashes[i].hash, nil
 		}
+	}
+	if never, known := xmlDigests[uri]; known {
+		return 0, fmt.Errorf("%w: %s", ErrUnsupported, never)
 	}
 	return 0, fmt.Errorf("%w: a digest method that is not known", ErrUnsupported)
 }

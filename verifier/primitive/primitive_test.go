@@ -2,7 +2,6 @@ package primitive_test
 
 import (
 	"crypto"
-	"crypto/dsa" //nolint:staticcheck // to be refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -188,6 +187,24 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %q, want %q", tc.name, got, tc.want)
 		}
 	}
+	for uri, want := range map[string]string{
+		"http://www.w3.org/2000/09/xmldsig#sha1":          "SHA-1",
+		"http://www.w3.org/2001/04/xmlenc#sha256":         "SHA-256",
+		"http://www.w3.org/2001/04/xmldsig-more#sha384":   "SHA-384",
+		"http://www.w3.org/2007/05/xmldsig-more#sha3-512": "SHA3-512",
+		"http://www.w3.org/2001/04/xmldsig-more#md5":      "unsupported: MD5",
+		"http://www.w3.org/2001/04/xmldsig-more#sha256":   "unsupported: a digest method that is not known",
+		"": "unsupported: a digest method that is not known",
+	} {
+		h, err := primitive.HashFromXML(uri)
+		got := primitive.HashName(h)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", uri, got, want)
+		}
+	}
 	// A JOSE algorithm is bound to its curve; the same in XML is not.
 	key := parsedSPKI(t, p521Key.Public())
 	jose, _ := primitive.FromJOSE("ES256")
@@ -299,16 +316,16 @@ func TestKeysRefused(t *testing.T) {
 	for name, key := range map[string]crypto.PublicKey{
 		"exponent 1":     &rsa.PublicKey{N: rsaKey.N, E: 1},
 		"even exponent":  &rsa.PublicKey{N: rsaKey.N, E: 4},
+		"long exponent":  &rsa.PublicKey{N: rsaKey.N, E: 1<<48 + 1},
 		"no modulus":     &rsa.PublicKey{E: 3},
 		"even modulus":   &rsa.PublicKey{N: new(big.Int).SetBit(rsaKey.N, 0, 0), E: 3},
 		"RSA-1023":       &rsa.PublicKey{N: modulus(1023), E: 65537},
 		"RSA-8193":       &rsa.PublicKey{N: modulus(8193), E: 65537},
-		"DSA":            &dsa.PublicKey{},
+		"a string":       "RSA",
 		"nothing":        nil,
 		"a nil key":      (*rsa.PublicKey)(nil),
 		"no curve":       &ecdsa.PublicKey{},
 		"short Ed25519":  ed25519.PublicKey{1},
-		"infinity":       &ecdsa.PublicKey{Curve: elliptic.P256()},
 		"somebody's own": &ecdsa.PublicKey{Curve: &elliptic.CurveParams{}},
 	} {
 		if k, err := primitive.NewKey(key); err == nil {
@@ -334,11 +351,51 @@ func TestOtherFormsOfKeys(t *testing.T) {
 	if _, err := asn1.Unmarshal(der, &spki); err != nil {
 		t.Fatal(err)
 	}
-	spki.Key.Bytes = elliptic.MarshalCompressed(elliptic.P256(), p256Key.X, p256Key.Y)
+	spki.Key.Bytes = compressed(t, p256Key)
 	spki.Key.BitLength = 8 * len(spki.Key.Bytes)
 	der, _ = asn1.Marshal(spki)
 	if k, err := primitive.ParseKey(der); err != nil || !p256Key.PublicKey.Equal(k.Public()) {
 		t.Errorf("compressed point: %v, %v", k, err)
+	}
+}
+
+func compressed(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := (len(point) - 1) / 2
+	return append([]byte{2 + point[len(point)-1]&1}, point[1:1+size]...)
+}
+
+// Keys with exponents that crypto/rsa does not take.
+func TestLongExponents(t *testing.T) {
+	const e = 2271055779
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(rsaKey.Primes[0], one), new(big.Int).Sub(rsaKey.Primes[1], one))
+	d := new(big.Int).ModInverse(big.NewInt(e), phi)
+	if d == nil {
+		t.Skip("this key has no such exponent")
+	}
+	key, err := primitive.NewKey(&rsa.PublicKey{N: rsaKey.N, E: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := parsedSPKI(t, rsaKey.Public())
+	for _, alg := range []primitive.Algorithm{{Scheme: primitive.PKCS1v15, Hash: crypto.SHA256}, primitive.NewPSS(crypto.SHA256)} {
+		// The encoded message of a signature by the usual exponent, signed by this one.
+		em := new(big.Int).Exp(new(big.Int).SetBytes(sign(t, rsaKey, alg, message)), big.NewInt(int64(rsaKey.E)), rsaKey.N)
+		sig := em.Exp(em, d, rsaKey.N).FillBytes(make([]byte, 256))
+		if err := primitive.VerifyMessage(key, alg, message, sig); err != nil {
+			t.Errorf("%v: %v", alg, err)
+		}
+		if err := primitive.VerifyMessage(key, alg, message[1:], sig); !errors.Is(err, primitive.ErrWrong) {
+			t.Errorf("%v, other message: %v", alg, err)
+		}
+		if err := primitive.VerifyMessage(usual, alg, message, sig); !errors.Is(err, primitive.ErrWrong) {
+			t.Errorf("%v, usual exponent: %v", alg, err)
+		}
 	}
 }
 

@@ -29,9 +29,11 @@ func Verify(key *Key, alg Algorithm, digest, signature []byte) error {
 	switch p := key.public.(type) {
 	case *rsa.PublicKey:
 		switch {
+		case alg.Scheme == PKCS1v15 && p.E > maxStandardExponent:
+			ok = verifyPKCS1v15(p, alg.Hash, digest, signature)
 		case alg.Scheme == PKCS1v15:
 			ok = rsa.VerifyPKCS1v15(p, alg.Hash, digest, signature) == nil
-		case alg.MGF == alg.Hash && alg.Salt > 0: // to crypto/rsa a salt of 0 means any length
+		case alg.MGF == alg.Hash && alg.Salt > 0 && p.E <= maxStandardExponent: // to crypto/rsa a salt of 0 means any length
 			ok = rsa.VerifyPSS(p, alg.Hash, digest, signature, &rsa.PSSOptions{SaltLength: alg.Salt}) == nil
 		default:
 			ok = verifyPSS(p, alg, digest, signature)
@@ -72,6 +74,9 @@ var schemes = map[Scheme][]KeyKind{
 }
 
 func (k *Key) admits(a Algorithm) error {
+	if k == nil {
+		return fmt.Errorf("%w: no key", ErrMismatch)
+	}
 	fits := false
 	for _, kind := range schemes[a.Scheme] {
 		fits = fits || kind == k.Kind
@@ -113,7 +118,40 @@ func open(p *rsa.PublicKey, signature []byte) []byte {
 	return s.Exp(s, big.NewInt(int64(p.E)), p.N).FillBytes(make([]byte, p.Size()))
 }
 
-// verifyPSS is EMSA-PSS-VERIFY (RFC 8017 §9.1.2) for what crypto/rsa leaves out: an empty salt, and another hash in MGF1.
+// maxStandardExponent is the largest public exponent that crypto/rsa takes.
+const maxStandardExponent = 1<<31 - 1
+
+// verifyPKCS1v15 compares the encoded message with the only one there is (RFC 8017 §8.2.2), for exponents that crypto/rsa
+// does not take.
+func verifyPKCS1v15(p *rsa.PublicKey, h crypto.Hash, digest, signature []byte) bool {
+	info, err := digestInfo(h, digest)
+	em := open(p, signature)
+	pad := len(em) - 3 - len(info)
+	if err != nil || em == nil || pad < 8 {
+		return false
+	}
+	want := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, pad)...)
+	want = append(append(want, 0), info...)
+	return bytes.Equal(em, want)
+}
+
+// digestInfo returns the DER of a DigestInfo with the NULL that RFC 8017 §9.2 note 1 demands.
+func digestInfo(h crypto.Hash, digest []byte) ([]byte, error) {
+	id, err := HashIdentifier(h)
+	if err != nil {
+		return nil, err
+	}
+	return marshal(func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddBytes(id[2:])
+			b.AddASN1NULL()
+		})
+		b.AddASN1OctetString(digest)
+	})
+}
+
+// verifyPSS is EMSA-PSS-VERIFY (RFC 8017 §9.1.2) for what crypto/rsa leaves out: an empty salt, another hash in MGF1, and
+// long exponents.
 func verifyPSS(p *rsa.PublicKey, alg Algorithm, digest, signature []byte) bool {
 	em := open(p, signature)
 	emBits := p.N.BitLen() - 1

@@ -2,6 +2,7 @@ package primitive_test
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -116,6 +117,9 @@ func TestWycheproof(t *testing.T) {
 				if (err == nil) != want {
 					t.Errorf("%s %d (%s %v): verify says %v, want %s", name, tc.ID, tc.Comment, tc.Flags, err, tc.Result)
 				}
+				if own, applies := byOwnCode(key, alg, unhex(t, tc.Msg), unhex(t, tc.Sig)); applies && own != want {
+					t.Errorf("%s %d (%s %v): our own code says %t, want %s", name, tc.ID, tc.Comment, tc.Flags, own, tc.Result)
+				}
 				if err != nil && !errors.Is(err, primitive.ErrWrong) {
 					t.Errorf("%s %d: refused for another reason: %v", name, tc.ID, err)
 				}
@@ -126,6 +130,19 @@ func TestWycheproof(t *testing.T) {
 		t.Errorf("only %d vectors were checked", checked)
 	}
 	t.Logf("%d vectors", checked)
+}
+
+// byOwnCode checks RSA as is otherwise done only where crypto/rsa cannot.
+func byOwnCode(key *primitive.Key, alg primitive.Algorithm, message, sig []byte) (ok, applies bool) {
+	p, isRSA := key.Public().(*rsa.PublicKey)
+	if !isRSA {
+		return false, false
+	}
+	digest := primitive.Digest(alg.Hash, message)
+	if alg.Scheme == primitive.PSS {
+		return primitive.VerifyPSS(p, alg, digest, sig), true
+	}
+	return primitive.VerifyPKCS1v15(p, alg.Hash, digest, sig), true
 }
 
 func refused(name string) bool {

@@ -1,0 +1,152 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/openjpki/jpki/verifier/primitive"
+)
+
+// count returns how many values attributes of one type have together; an attribute without a value counts as two, since it
+// is as wrong.
+func count(attrs []Attribute, oid string) int {
+	n := 0
+	for _, a := range attrs {
+		if a.oid == oid {
+			if n += len(a.Values); len(a.Values) == 0 {
+				n += 2
+			}
+		}
+	}
+	return n
+}
+
+// single returns the value of an attribute that stands there once, with one value.
+func single(attrs []Attribute, oid string) ([]byte, bool) {
+	if count(attrs, oid) != 1 {
+		return nil, false
+	}
+	for _, a := range attrs {
+		if a.oid == oid && len(a.Values) == 1 {
+			return a.Values[0], true
+		}
+	}
+	return nil, false
+}
+
+// octets returns what is in an OCTET STRING; nil if it is none.
+func octets(element []byte) []byte {
+	in := cryptobyte.String(element)
+	var out cryptobyte.String
+	if !in.ReadASN1(&out, cbasn1.OCTET_STRING) || !in.Empty() {
+		return nil
+	}
+	return append([]byte{}, out...)
+}
+
+// objectID returns the content octets of an OBJECT IDENTIFIER; nil if it is none.
+func objectID(element []byte) []byte {
+	in := cryptobyte.String(element)
+	var out cryptobyte.String
+	if !in.ReadASN1(&out, cbasn1.OBJECT_IDENTIFIER) || !in.Empty() {
+		return nil
+	}
+	return out
+}
+
+// describe reads what the signer states. What cannot be read is left empty: nothing here decides anything.
+func (out *Signature) describe(s *signer) {
+	if v, ok := single(s.signed, oidSigningTime); ok {
+		in := cryptobyte.String(v)
+		if !in.ReadASN1UTCTime(&out.SigningTime) {
+			in.ReadASN1GeneralizedTime(&out.SigningTime)
+		}
+	}
+	if v, ok := single(s.signed, oidPolicyID); ok {
+		in := cryptobyte.String(v)
+		var seq, id cryptobyte.String
+		if in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
+			out.PolicyID = dotted(string(id))
+		}
+	}
+	if v, ok := single(s.signed, oidMIMEType); ok {
+		out.MIMEType = utf8(v)
+	}
+	if v, ok := single(s.signed, oidContentHints); ok {
+		in := cryptobyte.String(v)
+		var seq, text, id cryptobyte.String
+		if in.ReadASN1(&seq, cbasn1.SEQUENCE) {
+			if seq.PeekASN1Tag(cbasn1.UTF8String) && seq.ReadASN1Element(&text, cbasn1.UTF8String) {
+				out.Hints.Description = utf8(text)
+			}
+			if seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
+				out.Hints.Type = dotted(string(id))
+			}
+		}
+	}
+}
+
+// maxText is how long a text from a file may be to be repeated.
+const maxText = 1024
+
+func utf8(element []byte) string {
+	in := cryptobyte.String(element)
+	var text cryptobyte.String
+	if !in.ReadASN1(&text, cbasn1.UTF8String) || len(text) > maxText {
+		return ""
+	}
+	return string(bytes.ToValidUTF8(text, []byte("\uFFFD")))
+}
+
+// A reference is an ESSCertID or ESSCertIDv2: the signed statement which certificate is the signer's.
+type reference struct {
+	hash   crypto.Hash
+	digest []byte
+	serial *big.Int // nil if not stated
+}
+
+// parseReference reads the first reference of SigningCertificate (RFC 2634 §5.4) or SigningCertificateV2 (RFC 5035 §3),
+// which is the one to the signer's certificate.
+func parseReference(value []byte, v2 bool) (*reference, error) {
+	bad := refuse(Malformed, "signed reference to the signer's certificate")
+	in := cryptobyte.String(value)
+	var attr, list, id, digest cryptobyte.String
+	if !in.ReadASN1(&attr, cbasn1.SEQUENCE) || !in.Empty() || !attr.ReadASN1(&list, cbasn1.SEQUENCE) || !list.ReadASN1(&id, cbasn1.SEQUENCE) {
+		return nil, bad
+	}
+	ref := &reference{hash: crypto.SHA1}
+	if v2 {
+		ref.hash = crypto.SHA256
+		if id.PeekASN1Tag(cbasn1.SEQUENCE) {
+			var alg cryptobyte.String
+			id.ReadASN1Element(&alg, cbasn1.SEQUENCE)
+			var err error
+			if ref.hash, err = primitive.ParseHash(alg); err != nil {
+				return nil, fromPrimitive(err)
+			}
+		}
+	}
+	if !id.ReadASN1(&digest, cbasn1.OCTET_STRING) || len(digest) != ref.hash.Size() {
+		return nil, bad
+	}
+	ref.digest = digest
+	if !id.Empty() {
+		var issuerSerial, names cryptobyte.String
+		ref.serial = new(big.Int)
+		if !id.ReadASN1(&issuerSerial, cbasn1.SEQUENCE) || !id.Empty() || !issuerSerial.ReadASN1(&names, cbasn1.SEQUENCE) ||
+			!issuerSerial.ReadASN1Integer(ref.serial) {
+			return nil, bad
+		}
+	}
+	return ref, nil
+}
+
+// matches reports whether the reference is to c. The digest decides; the issuer's name, which software writes in more than
+// one encoding, is not compared.
+func (r *reference) matches(c *certificate) bool {
+	return bytes.Equal(primitive.Digest(r.hash, c.raw), r.digest) && (r.serial == nil || r.serial.Cmp(c.serial) == 0)
+}
