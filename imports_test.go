@@ -32,6 +32,8 @@ const packages = `
 	crl/watch:         crl
 	crl/snapshot:      -
 	verifier:          ocsp crl
+	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
+	verifier/xmldsig/c14n: -
 	verifier/primitive: -
 	verifier/path:      verifier/primitive
 	verifier/cms:      verifier/primitive
@@ -78,7 +80,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 

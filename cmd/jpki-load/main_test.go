@@ -85,6 +85,9 @@ func TestSandbox(t *testing.T) {
 	}
 	t.Parallel()
 	dir, env := start(t)
+	if out, err := command(t, "ocsp", "-dir", dir, "-duration", "100ms", "-warmup", "0s", "-conns", "1"); err != nil || !regexp.MustCompile(`(?m)^wrong +0;`).MatchString(out) {
+		t.Fatalf("before anybody seeded: %v\n%s", err, out)
+	}
 	if err := sandbox.Seed(t.Context(), sandbox.SeedOptions{Dir: dir, Count: 60, Revoked: 0.3}); err != nil {
 		t.Fatal(err)
 	}

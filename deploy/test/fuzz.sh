@@ -11,6 +11,6 @@ failed=0
 while IFS=: read -r file target; do
   package=./$(dirname "$file") package=${package%/.}
   echo "== $package $target"
-  go test "$@" -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" || failed=1
+  go test "$@" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 2s "$package" || failed=1
 done < <(git ls-files -co --exclude-standard '*_test.go' | xargs -r grep -oHE '^func Fuzz[A-Za-z0-9_]*' | sed 's/func //' | sort)
 exit "$failed"

@@ -13,6 +13,8 @@ missing() { # prints the Debian packages still to be installed
   has curl || echo curl
   { has redis-server && has redis-cli; } || echo redis-server
   has jq || echo jq
+  has xmllint || echo libxml2-utils
+  has xmlsec1 || echo xmlsec1
   has javac || echo default-jdk-headless
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }

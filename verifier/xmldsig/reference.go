@@ -1,0 +1,287 @@
+package xmldsig
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/subtle"
+	"fmt"
+	"hash"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/openjpki/jpki/verifier/primitive"
+	"github.com/openjpki/jpki/verifier/xmldsig/c14n"
+)
+
+// A Scope says what a reference covers.
+type Scope string
+
+// The scopes.
+const (
+	WholeDocument  Scope = "document"          // all of it but, if enveloped, the signature
+	PartOfDocument Scope = "part"              // an element outside the signature
+	InsideObject   Scope = "object"            // something the signature itself contains
+	KeyMaterial    Scope = "key-info"          // its KeyInfo
+	SignedProps    Scope = "signed-properties" // what the signer says about the signature (XAdES)
+	ManifestScope  Scope = "manifest"          // a list of references, each with its own verdict
+	Outside        Scope = "detached"          // data outside the document
+)
+
+// A Reference is one thing that was signed.
+type Reference struct {
+	URI, ID, Type string
+	Transforms    []string // identifiers, in order
+	Hash          crypto.Hash
+	Digest        []byte
+	Scope         Scope
+	// Filtered says that a transform chose nodes, so that what looks signed may not be.
+	Filtered bool
+
+	node       c14n.Node
+	target     c14n.Node // the element named, none for data outside
+	hasURI     bool
+	transforms []transform
+	broken     error
+}
+
+// typeManifest and typeObject are reference types of XML-DSig; others are passed over.
+const typeManifest = dsig + "Manifest"
+
+// readReference reads a Reference. What is wrong with one is kept for the verdict on it.
+func (s *Signature) readReference(n c14n.Node) (Reference, error) {
+	r := Reference{node: n}
+	r.URI, r.hasURI = n.Attr("", "URI")
+	r.ID, _ = n.Attr("", "Id")
+	r.Type, _ = n.Attr("", "Type")
+	rest := n.Elements()
+	if len(rest) > 0 && rest[0].Is(dsig, "Transforms") {
+		if r.transforms, r.broken = readTransforms(rest[0]); r.broken == nil {
+			for _, t := range r.transforms {
+				r.Transforms = append(r.Transforms, t.uri)
+				r.Filtered = r.Filtered || t.filters
+			}
+		}
+		rest = rest[1:]
+	}
+	if len(rest) != 2 || !rest[0].Is(dsig, "DigestMethod") || !rest[1].Is(dsig, "DigestValue") {
+		return r, fmt.Errorf("%w: Reference without digest", ErrMalformed)
+	}
+	uri, _ := rest[0].Attr("", "Algorithm")
+	h, err := primitive.HashFromXML(uri)
+	if err != nil {
+		r.broken = fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	r.Hash = h
+	if r.Digest, err = decode(rest[1].Text()); err != nil {
+		return r, err
+	}
+	r.target, r.Scope, err = s.locate(r)
+	if r.broken == nil {
+		r.broken = err
+	}
+	return r, nil
+}
+
+// locate finds the element a reference names. Names must be unambiguous: two elements of one identifier are the stuff that
+// wrapping attacks are made of.
+func (s *Signature) locate(r Reference) (c14n.Node, Scope, error) {
+	doc := s.node.Document()
+	id, same := strings.CutPrefix(r.URI, "#")
+	switch {
+	case !r.hasURI:
+		return c14n.Node{}, Outside, nil
+	case r.URI == "", r.URI == "#xpointer(/)":
+		return doc.Root(), WholeDocument, nil
+	case !same:
+		return c14n.Node{}, Outside, nil
+	}
+	if inner, ok := strings.CutPrefix(id, "xpointer(id("); ok {
+		inner, ok = strings.CutSuffix(inner, "))")
+		if !ok || len(inner) < 2 || inner[0] != inner[len(inner)-1] || inner[0] != '\'' && inner[0] != '"' {
+			return c14n.Node{}, "", fmt.Errorf("%w: XPointer", ErrUnsupported)
+		}
+		id = inner[1 : len(inner)-1]
+	} else if strings.Contains(id, "(") {
+		return c14n.Node{}, "", fmt.Errorf("%w: XPointer", ErrUnsupported)
+	}
+	if unescaped, err := url.PathUnescape(id); err == nil && len(doc.ByID(id)) == 0 {
+		id = unescaped
+	}
+	found := doc.ByID(id)
+	switch len(found) {
+	case 0:
+		return c14n.Node{}, "", fmt.Errorf("%w: no element is called %.60q", ErrNotFound, id)
+	case 1:
+	default:
+		return c14n.Node{}, "", fmt.Errorf("%w: %d elements are called %.60q", ErrWrapped, len(found), id)
+	}
+	n := found[0]
+	switch {
+	case n.Is(xades132, "SignedProperties"), n.Is(xades122, "SignedProperties"), n.Is(xades111, "SignedProperties"):
+		return n, SignedProps, nil
+	case n.Is(dsig, "Manifest"):
+		return n, ManifestScope, nil
+	case !s.keyInfo.IsZero() && s.keyInfo.Contains(n):
+		return n, KeyMaterial, nil
+	case s.node.Contains(n):
+		return n, InsideObject, nil
+	}
+	return n, PartOfDocument, nil
+}
+
+// withComments reports whether a same-document reference takes comments along: only full XPointers do (XML-DSig §4.4.3.3).
+func (r *Reference) withComments() bool { return strings.HasPrefix(r.URI, "#xpointer(") }
+
+// input dereferences.
+func (s *Signature) input(r *Reference) (data, error) {
+	if r.broken != nil {
+		return data{}, r.broken
+	}
+	if r.Scope != Outside {
+		set := r.target.Subtree(r.withComments())
+		return data{set: &set}, nil
+	}
+	if s.options.Resolve == nil {
+		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
+	}
+	octets, ok := s.options.Resolve(r.URI)
+	if !ok {
+		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
+	}
+	return data{octets: octets}, nil
+}
+
+// transformed returns what the digest is over.
+func (s *Signature) transformed(r *Reference) (data, error) {
+	d, err := s.input(r)
+	for _, t := range r.transforms {
+		if err != nil {
+			break
+		}
+		d, err = t.apply(s, d)
+	}
+	return d, err
+}
+
+// CheckReference compares the digest of what a reference names with the one that was signed.
+func (s *Signature) CheckReference(r *Reference) error {
+	d, err := s.transformed(r)
+	if err != nil {
+		return err
+	}
+	h := primitive.NewHash(r.Hash)
+	if h == nil {
+		return fmt.Errorf("%w: hash function", ErrUnsupported)
+	}
+	if err := d.write(h); err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare(h.Sum(nil), r.Digest) != 1 {
+		return ErrDigest
+	}
+	return nil
+}
+
+// Manifest returns the references of a manifest that this one names; each has its own verdict by CheckReference
+// (XML-DSig §5.1: a signature stands whether they hold or not).
+func (s *Signature) Manifest(r *Reference) ([]Reference, error) {
+	if r.Scope != ManifestScope {
+		return nil, nil
+	}
+	var out []Reference
+	for _, n := range r.target.Elements() {
+		if !n.Is(dsig, "Reference") {
+			return nil, fmt.Errorf("%w: what is no Reference in a Manifest", ErrMalformed)
+		}
+		if len(out) == maxReferences {
+			return nil, fmt.Errorf("%w: more than %d references", ErrUnsupported, maxReferences)
+		}
+		m, err := s.readReference(n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// data is what passes between transforms: nodes or octets.
+type data struct {
+	set    *c14n.Set
+	octets []byte
+}
+
+// write writes octets; nodes by Canonical XML 1.0 without comments (XML-DSig §4.4.3.2).
+func (d data) write(h hash.Hash) error {
+	if d.set == nil {
+		h.Write(d.octets)
+		return nil
+	}
+	return d.set.Write(h, c14n.Method{})
+}
+
+// asSet returns nodes, parsed if need be.
+func (d data) asSet(s *Signature) (c14n.Set, error) {
+	if d.set != nil {
+		return *d.set, nil
+	}
+	doc, err := c14n.Parse(d.octets, s.options.Limits)
+	if err != nil {
+		return c14n.Set{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return doc.Root().Subtree(true), nil
+}
+
+// A transform is one step between what is named and what is digested.
+type transform struct {
+	uri     string
+	filters bool
+	apply   func(s *Signature, d data) (data, error)
+}
+
+func readTransforms(n c14n.Node) ([]transform, error) {
+	list := n.Elements()
+	if len(list) > maxTransforms {
+		return nil, fmt.Errorf("%w: more than %d transforms", ErrUnsupported, maxTransforms)
+	}
+	var out []transform
+	for _, t := range list {
+		uri, _ := t.Attr("", "Algorithm")
+		if !t.Is(dsig, "Transform") {
+			return nil, fmt.Errorf("%w: what is no Transform", ErrMalformed)
+		}
+		if _, ok := c14n.ParseMethod(uri); ok {
+			m, err := canonicalization(t)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, transform{uri: uri, apply: canonical(m)})
+			continue
+		}
+		i := slices.IndexFunc(transforms, func(k known) bool { return k.uri == uri })
+		if i < 0 {
+			return nil, fmt.Errorf("%w: transform %.80q", ErrUnsupported, uri)
+		}
+		apply, err := transforms[i].read(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, transform{uri, transforms[i].filters, apply})
+	}
+	return out, nil
+}
+
+func canonical(m c14n.Method) func(*Signature, data) (data, error) {
+	return func(s *Signature, d data) (data, error) {
+		set, err := d.asSet(s)
+		if err != nil {
+			return data{}, err
+		}
+		var b bytes.Buffer
+		if err := set.Write(&b, m); err != nil {
+			return data{}, err
+		}
+		return data{octets: b.Bytes()}, nil
+	}
+}

@@ -1,0 +1,162 @@
+package xmldsig
+
+import (
+	"fmt"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/openjpki/jpki/verifier/primitive"
+	"github.com/openjpki/jpki/verifier/xmldsig/c14n"
+)
+
+// A Verdict is what computing alone can say of a signature.
+type Verdict struct {
+	// Err is nil if the value is that of the key over the references, and all of these hold. Otherwise it wraps one of the
+	// errors of this package.
+	Err         error
+	Key         *primitive.Key
+	Certificate []byte // the signer's, DER; nil if the signature brought a bare key
+}
+
+// maxTries bounds how many keys a signature is tried with.
+const maxTries = 20
+
+// Verify checks value, references and what the signer said of the signing certificate. Steps:
+//  1. the key, by the signed certificate reference, else the one that fits
+//  2. the value over the canonical SignedInfo
+//  3. every reference
+func (s *Signature) Verify() Verdict {
+	if s.malformed != nil {
+		return Verdict{Err: s.malformed}
+	}
+	v := s.signer()
+	for i := range s.References {
+		if v.Err != nil {
+			break
+		}
+		if err := s.CheckReference(&s.References[i]); err != nil {
+			v.Err = fmt.Errorf("reference %d: %w", i+1, err)
+		}
+	}
+	return v
+}
+
+// A candidate may be the key of a signature.
+type candidate struct {
+	key         *primitive.Key
+	certificate []byte
+}
+
+// signer finds the key that made the value.
+func (s *Signature) signer() Verdict {
+	signed := &collector{}
+	if err := s.info.Subtree(true).Write(signed, s.method); err != nil {
+		return Verdict{Err: err}
+	}
+	all := s.candidates()
+	if len(all) == 0 {
+		return Verdict{Err: ErrNoKey}
+	}
+	named := s.Properties != nil && len(s.Properties.Certificates) > 0
+	var last Verdict
+	for _, c := range all {
+		last = Verdict{Key: c.key, Certificate: c.certificate}
+		if named && !s.Properties.Certificates[0].Matches(c.certificate) {
+			last.Err = ErrCertificate
+			continue
+		}
+		err := primitive.VerifyMessage(c.key, s.Algorithm, signed.octets, ecdsaValue(c.key, s.Algorithm, s.Value))
+		if err == nil {
+			return last
+		}
+		last.Err = fmt.Errorf("%w: %w", ErrValue, err)
+		if named {
+			return last // the signer said which
+		}
+	}
+	return last
+}
+
+// ecdsaValue brings an ECDSA value into the form of XML-DSig §6.4.3, two numbers of full length. There are signers that
+// write DER, and some that write numbers shorter or longer than they are to be.
+func ecdsaValue(key *primitive.Key, alg primitive.Algorithm, value []byte) []byte {
+	size := (key.Bits + 7) / 8
+	if alg.Scheme != primitive.ECDSA || len(value) == 2*size || len(value) > 4*size {
+		return value
+	}
+	r, s := new(big.Int), new(big.Int)
+	input := cryptobyte.String(value)
+	var seq cryptobyte.String
+	switch {
+	case input.ReadASN1(&seq, asn1.SEQUENCE) && input.Empty() && seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s) && seq.Empty():
+	case len(value)%2 == 0:
+		r.SetBytes(value[:len(value)/2])
+		s.SetBytes(value[len(value)/2:])
+	default:
+		return value
+	}
+	if r.Sign() <= 0 || s.Sign() <= 0 || r.BitLen() > size*8 || s.BitLen() > size*8 {
+		return value
+	}
+	return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
+}
+
+// candidates lists keys in the order in which they are tried: of certificates, bare, by name.
+func (s *Signature) candidates() (out []candidate) {
+	certificates := s.KeyInfo.Certificates
+	if s.Properties != nil && len(s.Properties.Certificates) > 0 {
+		certificates = append(certificates[:len(certificates):len(certificates)], s.Properties.CertificateValues...)
+	}
+	for _, der := range append(certificates[:len(certificates):len(certificates)], s.options.Certificates...) {
+		if key := certificateKey(der); key != nil && len(out) < maxTries {
+			out = append(out, candidate{key, der})
+		}
+	}
+	for _, key := range s.KeyInfo.Keys {
+		if len(out) < maxTries {
+			out = append(out, candidate{key: key})
+		}
+	}
+	if s.options.Key != nil {
+		if key := s.options.Key(s.KeyInfo); key != nil {
+			out = append(out, candidate{key: key})
+		}
+	}
+	return out
+}
+
+// certificateKey reads the key out of a certificate and nothing else; whether it is a good certificate is for others.
+func certificateKey(der []byte) *primitive.Key {
+	input := cryptobyte.String(der)
+	var cert, tbs, spki cryptobyte.String
+	if !input.ReadASN1(&cert, asn1.SEQUENCE) || !cert.ReadASN1(&tbs, asn1.SEQUENCE) ||
+		!tbs.SkipOptionalASN1(asn1.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(asn1.INTEGER) {
+		return nil
+	}
+	for range 4 { // signature, issuer, validity, subject
+		if !tbs.SkipASN1(asn1.SEQUENCE) {
+			return nil
+		}
+	}
+	if !tbs.ReadASN1Element(&spki, asn1.SEQUENCE) {
+		return nil
+	}
+	key, err := primitive.ParseKey(spki)
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
+// collector keeps what is written to it.
+type collector struct{ octets []byte }
+
+func (c *collector) Write(p []byte) (int, error) {
+	c.octets = append(c.octets, p...)
+	return len(p), nil
+}
+
+// Signed returns the element that a reference covers, for those inside the document.
+func (r *Reference) Signed() (c14n.Node, bool) { return r.target, !r.target.IsZero() }
