@@ -37,6 +37,7 @@ const packages = `
 	verifier/primitive: -
 	verifier/path:      verifier/primitive
 	verifier/cms:      verifier/primitive
+	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/api:      verifier
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
@@ -80,7 +81,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n verifier/pdf ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 
