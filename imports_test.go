@@ -36,6 +36,7 @@ const packages = `
 	verifier/xmldsig/c14n: -
 	verifier/primitive: -
 	verifier/path:      verifier/primitive
+	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/api:      verifier
@@ -81,7 +82,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n verifier/pdf ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n verifier/pdf verifier/jws ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 

@@ -89,7 +89,7 @@ func (s *Signature) readProperties() error {
 	var covered []c14n.Node
 	for i := range s.References {
 		if r := &s.References[i]; r.Scope == SignedProps {
-			if r.Filtered {
+			if !r.whole {
 				return fmt.Errorf("%w: only a part of them is covered", ErrWrapped)
 			}
 			covered = append(covered, r.target)
@@ -138,7 +138,7 @@ func (s *Signature) checkCounter() error {
 	covers := false
 	for i := range s.References {
 		r := &s.References[i]
-		isValue := !r.target.IsZero() && r.target.Is(dsig, "SignatureValue") && !r.Filtered
+		isValue := !r.target.IsZero() && r.target.Is(dsig, "SignatureValue") && r.whole
 		if r.Type == typeCountersigned && !isValue {
 			return fmt.Errorf("%w: a reference to a countersigned value names something else", ErrWrapped)
 		}
@@ -160,7 +160,11 @@ func (p *Properties) readSigned() error {
 		if !ok {
 			continue
 		}
-		for _, cert := range list.Elements() {
+		certs := list.Elements()
+		if len(certs) == 0 || len(certs) > maxMaterial {
+			return fmt.Errorf("%w: %d references to certificates", ErrMalformed, len(certs))
+		}
+		for _, cert := range certs {
 			digest, ok := child(cert, p.space, "CertDigest")
 			if !ok {
 				return fmt.Errorf("%w: reference to a certificate", ErrMalformed)
@@ -175,7 +179,7 @@ func (p *Properties) readSigned() error {
 			if err != nil {
 				return fmt.Errorf("%w: %w", ErrUnsupported, err)
 			}
-			octets, err := decode(value.Text())
+			octets, err := decodeText(value)
 			if err != nil {
 				return err
 			}
@@ -302,9 +306,9 @@ func (t *Stamp) Imprint(h crypto.Hash) ([]byte, error) {
 //  3. the unsigned properties before it
 //  4. the objects but that of the properties
 func (t *Stamp) archive(write func([]byte) (int, error), put func(c14n.Node) error) error {
-	s := t.s
+	s, work := t.s, c14n.NewWork(t.s.options.Limits)
 	for i := range s.References {
-		d, err := s.transformed(&s.References[i])
+		d, err := s.transformed(&s.References[i], work)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"hash"
 	"net/url"
@@ -41,6 +42,7 @@ type Reference struct {
 	node       c14n.Node
 	target     c14n.Node // the element named, none for data outside
 	hasURI     bool
+	whole      bool // what is named is covered with all that is below it: no transform does more than write it
 	transforms []transform
 	broken     error
 }
@@ -54,12 +56,14 @@ func (s *Signature) readReference(n c14n.Node) (Reference, error) {
 	r.URI, r.hasURI = n.Attr("", "URI")
 	r.ID, _ = n.Attr("", "Id")
 	r.Type, _ = n.Attr("", "Type")
+	r.whole = true
 	rest := n.Elements()
 	if len(rest) > 0 && rest[0].Is(dsig, "Transforms") {
 		if r.transforms, r.broken = readTransforms(rest[0]); r.broken == nil {
 			for _, t := range r.transforms {
 				r.Transforms = append(r.Transforms, t.uri)
 				r.Filtered = r.Filtered || t.filters
+				r.whole = r.whole && t.writes
 			}
 		}
 		rest = rest[1:]
@@ -73,7 +77,7 @@ func (s *Signature) readReference(n c14n.Node) (Reference, error) {
 		r.broken = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	r.Hash = h
-	if r.Digest, err = decode(rest[1].Text()); err != nil {
+	if r.Digest, err = decodeText(rest[1]); err != nil {
 		return r, err
 	}
 	r.target, r.Scope, err = s.locate(r)
@@ -95,6 +99,8 @@ func (s *Signature) locate(r Reference) (c14n.Node, Scope, error) {
 		return doc.Root(), WholeDocument, nil
 	case !same:
 		return c14n.Node{}, Outside, nil
+	case id == "":
+		return c14n.Node{}, "", fmt.Errorf("%w: a reference that names nothing", ErrMalformed)
 	}
 	if inner, ok := strings.CutPrefix(id, "xpointer(id("); ok {
 		inner, ok = strings.CutSuffix(inner, "))")
@@ -134,13 +140,13 @@ func (s *Signature) locate(r Reference) (c14n.Node, Scope, error) {
 func (r *Reference) withComments() bool { return strings.HasPrefix(r.URI, "#xpointer(") }
 
 // input dereferences.
-func (s *Signature) input(r *Reference) (data, error) {
+func (s *Signature) input(r *Reference, work *c14n.Work) (data, error) {
 	if r.broken != nil {
 		return data{}, r.broken
 	}
 	if r.Scope != Outside {
-		set := r.target.Subtree(r.withComments())
-		return data{set: &set}, nil
+		set := r.target.Subtree(r.withComments()).Within(work)
+		return data{set: &set, work: work}, nil
 	}
 	if s.options.Resolve == nil {
 		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
@@ -149,24 +155,40 @@ func (s *Signature) input(r *Reference) (data, error) {
 	if !ok {
 		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
 	}
-	return data{octets: octets}, nil
+	return data{octets: octets, work: work}, nil
 }
 
-// transformed returns what the digest is over.
-func (s *Signature) transformed(r *Reference) (data, error) {
-	d, err := s.input(r)
+// transformed returns what the digest is over. work bounds all that one call from outside may cost, however many references and
+// transforms there are.
+func (s *Signature) transformed(r *Reference, work *c14n.Work) (data, error) {
+	d, err := s.input(r, work)
 	for _, t := range r.transforms {
 		if err != nil {
 			break
 		}
 		d, err = t.apply(s, d)
 	}
-	return d, err
+	return d, classified(err)
+}
+
+// classified lets an error of package c14n be one of this package.
+func classified(err error) error {
+	switch {
+	case errors.Is(err, c14n.ErrMalformed) && !errors.Is(err, ErrMalformed):
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	case (errors.Is(err, c14n.ErrLimit) || errors.Is(err, c14n.ErrUnsupported)) && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return err
 }
 
 // CheckReference compares the digest of what a reference names with the one that was signed.
 func (s *Signature) CheckReference(r *Reference) error {
-	d, err := s.transformed(r)
+	return s.check(r, c14n.NewWork(s.options.Limits))
+}
+
+func (s *Signature) check(r *Reference, work *c14n.Work) error {
+	d, err := s.transformed(r, work)
 	if err != nil {
 		return err
 	}
@@ -175,7 +197,7 @@ func (s *Signature) CheckReference(r *Reference) error {
 		return fmt.Errorf("%w: hash function", ErrUnsupported)
 	}
 	if err := d.write(h); err != nil {
-		return err
+		return classified(err)
 	}
 	if subtle.ConstantTimeCompare(h.Sum(nil), r.Digest) != 1 {
 		return ErrDigest
@@ -210,7 +232,11 @@ func (s *Signature) Manifest(r *Reference) ([]Reference, error) {
 type data struct {
 	set    *c14n.Set
 	octets []byte
+	work   *c14n.Work
 }
+
+// nodes is the same with other nodes.
+func (d data) nodes(set c14n.Set) data { return data{set: &set, work: d.work} }
 
 // write writes octets; nodes by Canonical XML 1.0 without comments (XML-DSig §4.4.3.2).
 func (d data) write(h hash.Hash) error {
@@ -226,17 +252,21 @@ func (d data) asSet(s *Signature) (c14n.Set, error) {
 	if d.set != nil {
 		return *d.set, nil
 	}
+	if err := d.work.Spend(len(d.octets) / 8); err != nil {
+		return c14n.Set{}, err
+	}
 	doc, err := c14n.Parse(d.octets, s.options.Limits)
 	if err != nil {
-		return c14n.Set{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return c14n.Set{}, err
 	}
-	return doc.Root().Subtree(true), nil
+	return doc.Root().Subtree(true).Within(d.work), nil
 }
 
 // A transform is one step between what is named and what is digested.
 type transform struct {
 	uri     string
 	filters bool
+	writes  bool
 	apply   func(s *Signature, d data) (data, error)
 }
 
@@ -256,7 +286,7 @@ func readTransforms(n c14n.Node) ([]transform, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, transform{uri: uri, apply: canonical(m)})
+			out = append(out, transform{uri: uri, writes: true, apply: canonical(m)})
 			continue
 		}
 		i := slices.IndexFunc(transforms, func(k known) bool { return k.uri == uri })
@@ -267,7 +297,7 @@ func readTransforms(n c14n.Node) ([]transform, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, transform{uri, transforms[i].filters, apply})
+		out = append(out, transform{uri: uri, filters: transforms[i].filters, apply: apply})
 	}
 	return out, nil
 }
@@ -282,6 +312,6 @@ func canonical(m c14n.Method) func(*Signature, data) (data, error) {
 		if err := set.Write(&b, m); err != nil {
 			return data{}, err
 		}
-		return data{octets: b.Bytes()}, nil
+		return data{octets: b.Bytes(), work: d.work}, nil
 	}
 }

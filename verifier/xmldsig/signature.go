@@ -47,6 +47,7 @@ const (
 	maxSignatures = 100
 	maxReferences = 1000
 	maxTransforms = 16
+	maxPrefixes   = 256 // in InclusiveNamespaces
 )
 
 // A Signature is one ds:Signature element.
@@ -118,7 +119,7 @@ func (s *Signature) read() error {
 		return err
 	}
 	var err error
-	if s.Value, err = decode(s.value.Text()); err != nil {
+	if s.Value, err = decodeText(s.value); err != nil {
 		return err
 	}
 	if !s.keyInfo.IsZero() {
@@ -178,14 +179,17 @@ func canonicalization(n c14n.Node) (c14n.Method, error) {
 	if !ok {
 		return m, fmt.Errorf("%w: canonicalization %.80q", ErrUnsupported, uri)
 	}
-	for _, c := range n.Elements() {
-		if !m.Exclusive || !c.Is(excl, "InclusiveNamespaces") {
+	for i, c := range n.Elements() {
+		if i > 0 || !m.Exclusive || !c.Is(excl, "InclusiveNamespaces") {
 			return m, fmt.Errorf("%w: parameter of a canonicalization", ErrUnsupported)
 		}
 		list, _ := c.Attr("", "PrefixList")
 		for p := range strings.FieldsSeq(list) {
 			if p == "#default" {
 				p = ""
+			}
+			if len(m.Prefixes) == maxPrefixes {
+				return m, fmt.Errorf("%w: more than %d prefixes", ErrUnsupported, maxPrefixes)
 			}
 			m.Prefixes = append(m.Prefixes, p)
 		}
@@ -206,6 +210,15 @@ func decode(s string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: not base64", ErrMalformed)
 	}
 	return out, nil
+}
+
+// decodeText decodes what an element holds, which must be text alone: comments may come between, elements not, for readers differ
+// on what the text then is.
+func decodeText(n c14n.Node) ([]byte, error) {
+	if len(n.Elements()) > 0 {
+		return nil, fmt.Errorf("%w: an element inside base64", ErrMalformed)
+	}
+	return decode(n.Text())
 }
 
 // child returns the first child element of this name.

@@ -28,8 +28,10 @@ func enveloped(s *Signature, d data) (data, error) {
 	if d.set == nil || d.set.Document() != s.node.Document() {
 		return data{}, fmt.Errorf("%w: enveloped-signature on something else than the document", ErrMalformed)
 	}
-	set := d.set.Without(s.node)
-	return data{set: &set}, nil
+	if s.node.Contains(d.set.Apex()) {
+		return data{}, fmt.Errorf("%w: enveloped-signature on what the signature contains, which leaves nothing", ErrMalformed)
+	}
+	return d.nodes(d.set.Without(s.node)), nil
 }
 
 // fromBase64 decodes the text of nodes, or octets (XML-DSig §6.6.2).
@@ -42,7 +44,7 @@ func fromBase64(_ *Signature, d data) (data, error) {
 		}
 	}
 	octets, err := decode(text)
-	return data{octets: octets}, err
+	return data{octets: octets, work: d.work}, err
 }
 
 func readXPath(n c14n.Node) (func(*Signature, data) (data, error), error) {
@@ -60,7 +62,7 @@ func readXPath(n c14n.Node) (func(*Signature, data) (data, error), error) {
 			return data{}, err
 		}
 		set, err = e.Filter(set, holder)
-		return data{set: &set}, err
+		return d.nodes(set), err
 	}, nil
 }
 
@@ -93,12 +95,11 @@ func readFilters(n c14n.Node) (func(*Signature, data) (data, error), error) {
 		if err != nil {
 			return data{}, err
 		}
-		doc := set.Document()
 		tests := make([]func(c14n.Node) bool, len(steps))
 		for i, f := range steps {
-			nodes, err := f.e.Nodes(doc, f.holder)
+			nodes, err := f.e.Nodes(set, f.holder)
 			if err != nil {
-				return data{}, fmt.Errorf("%w: %w", ErrUnsupported, err)
+				return data{}, err
 			}
 			tests[i] = c14n.Below(nodes)
 		}
@@ -117,6 +118,6 @@ func readFilters(n c14n.Node) (func(*Signature, data) (data, error), error) {
 			}
 			return in
 		})
-		return data{set: &out}, err
+		return d.nodes(out), err
 	}, nil
 }

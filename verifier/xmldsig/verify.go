@@ -31,12 +31,13 @@ func (s *Signature) Verify() Verdict {
 	if s.malformed != nil {
 		return Verdict{Err: s.malformed}
 	}
-	v := s.signer()
+	work := c14n.NewWork(s.options.Limits)
+	v := s.signer(work)
 	for i := range s.References {
 		if v.Err != nil {
 			break
 		}
-		if err := s.CheckReference(&s.References[i]); err != nil {
+		if err := s.check(&s.References[i], work); err != nil {
 			v.Err = fmt.Errorf("reference %d: %w", i+1, err)
 		}
 	}
@@ -50,31 +51,23 @@ type candidate struct {
 }
 
 // signer finds the key that made the value.
-func (s *Signature) signer() Verdict {
+func (s *Signature) signer(work *c14n.Work) Verdict {
 	signed := &collector{}
-	if err := s.info.Subtree(true).Write(signed, s.method); err != nil {
-		return Verdict{Err: err}
+	if err := s.info.Subtree(true).Within(work).Write(signed, s.method); err != nil {
+		return Verdict{Err: classified(err)}
 	}
-	all := s.candidates()
-	if len(all) == 0 {
-		return Verdict{Err: ErrNoKey}
+	all, others := s.candidates()
+	last := Verdict{Err: ErrNoKey}
+	if others {
+		last.Err = ErrCertificate
 	}
-	named := s.Properties != nil && len(s.Properties.Certificates) > 0
-	var last Verdict
 	for _, c := range all {
 		last = Verdict{Key: c.key, Certificate: c.certificate}
-		if named && !s.Properties.Certificates[0].Matches(c.certificate) {
-			last.Err = ErrCertificate
-			continue
-		}
 		err := primitive.VerifyMessage(c.key, s.Algorithm, signed.octets, ecdsaValue(c.key, s.Algorithm, s.Value))
 		if err == nil {
 			return last
 		}
 		last.Err = fmt.Errorf("%w: %w", ErrValue, err)
-		if named {
-			return last // the signer said which
-		}
 	}
 	return last
 }
@@ -103,16 +96,23 @@ func ecdsaValue(key *primitive.Key, alg primitive.Algorithm, value []byte) []byt
 	return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
 }
 
-// candidates lists keys in the order in which they are tried: of certificates, bare, by name.
-func (s *Signature) candidates() (out []candidate) {
+// candidates lists keys in the order in which they are tried: of certificates, bare, by name. Where the signer said which
+// certificate it is, others are passed over, and so are bare keys.
+func (s *Signature) candidates() (out []candidate, others bool) {
+	named := s.Properties != nil && len(s.Properties.Certificates) > 0
 	certificates := s.KeyInfo.Certificates
-	if s.Properties != nil && len(s.Properties.Certificates) > 0 {
+	if named {
 		certificates = append(certificates[:len(certificates):len(certificates)], s.Properties.CertificateValues...)
 	}
 	for _, der := range append(certificates[:len(certificates):len(certificates)], s.options.Certificates...) {
-		if key := certificateKey(der); key != nil && len(out) < maxTries {
+		if named && !s.Properties.Certificates[0].Matches(der) {
+			others = true
+		} else if key, err := primitive.CertificateKey(der); err == nil && len(out) < maxTries {
 			out = append(out, candidate{key, der})
 		}
+	}
+	if named {
+		return out, others || len(s.KeyInfo.Keys) > 0
 	}
 	for _, key := range s.KeyInfo.Keys {
 		if len(out) < maxTries {
@@ -124,30 +124,7 @@ func (s *Signature) candidates() (out []candidate) {
 			out = append(out, candidate{key: key})
 		}
 	}
-	return out
-}
-
-// certificateKey reads the key out of a certificate and nothing else; whether it is a good certificate is for others.
-func certificateKey(der []byte) *primitive.Key {
-	input := cryptobyte.String(der)
-	var cert, tbs, spki cryptobyte.String
-	if !input.ReadASN1(&cert, asn1.SEQUENCE) || !cert.ReadASN1(&tbs, asn1.SEQUENCE) ||
-		!tbs.SkipOptionalASN1(asn1.Tag(0).Constructed().ContextSpecific()) || !tbs.SkipASN1(asn1.INTEGER) {
-		return nil
-	}
-	for range 4 { // signature, issuer, validity, subject
-		if !tbs.SkipASN1(asn1.SEQUENCE) {
-			return nil
-		}
-	}
-	if !tbs.ReadASN1Element(&spki, asn1.SEQUENCE) {
-		return nil
-	}
-	key, err := primitive.ParseKey(spki)
-	if err != nil {
-		return nil
-	}
-	return key
+	return out, false
 }
 
 // collector keeps what is written to it.
@@ -158,5 +135,6 @@ func (c *collector) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Signed returns the element that a reference covers, for those inside the document.
+// Signed returns the element that a reference names, for those inside the document. What is below it is covered unless Filtered
+// says otherwise or a transform takes its text only (base64). Use this element: another of the same name is not signed.
 func (r *Reference) Signed() (c14n.Node, bool) { return r.target, !r.target.IsZero() }

@@ -19,7 +19,7 @@ type Limits struct {
 	Nodes      int // elements, texts, comments, instructions, attributes and namespace declarations; default 4,000,000
 	Depth      int // of nested elements; default 512
 	Attributes int // of one element; default 1,024
-	Work       int // node visits and octets compared in the evaluation of one XPath expression; default 20,000,000
+	Work       int // steps of writing and selecting: a node, a prefix, 32 octets; default 20,000,000. See [Work]
 }
 
 func (l Limits) orDefault() Limits {

@@ -39,6 +39,7 @@ type Set struct {
 	comments bool
 	without  []span        // subtrees left out, in document order
 	picked   map[Node]bool // if not nil, these alone
+	work     *Work
 }
 
 // Subtree returns a node and all that is below it, attributes and namespaces among them.
@@ -46,6 +47,9 @@ func (x Node) Subtree(comments bool) Set { return Set{doc: x.doc, apex: x.n, com
 
 // Document returns the document the nodes are of.
 func (s Set) Document() *Document { return s.doc }
+
+// Apex returns the node that the set began with, under which all others lie; the root after nodes were selected.
+func (s Set) Apex() Node { return Node{doc: s.doc, n: s.apex} }
 
 // Without returns the set less a node and all that is below it.
 func (s Set) Without(x Node) Set {
@@ -98,7 +102,6 @@ type writer struct {
 	// Lists of the element being written, kept for their room.
 	decls []decl
 	attrs []attr
-	work  int
 }
 
 type binding struct {
@@ -116,7 +119,7 @@ type opened struct {
 
 // Write writes the set in canonical form, as UTF-8.
 func (s Set) Write(out io.Writer, m Method) error {
-	w := &writer{Set: s, m: m, out: out, now: map[string]string{}, buf: make([]byte, 0, 8<<10), work: s.doc.limits.Work, top: s.doc.Element().n}
+	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, buf: make([]byte, 0, 8<<10), top: s.doc.Element().n}
 	first := s.apex
 	if s.picked != nil {
 		first = 0
@@ -131,6 +134,7 @@ func (s Set) Write(out io.Writer, m Method) error {
 			i = s.doc.nodes[i].end
 			continue
 		}
+		w.spend(1)
 		w.enter(i)
 		i++
 	}
@@ -140,6 +144,7 @@ func (s Set) Write(out io.Writer, m Method) error {
 }
 
 func (w *writer) flush() {
+	w.spend(len(w.buf) / 32)
 	if w.err == nil {
 		_, w.err = w.out.Write(w.buf)
 	}
@@ -150,7 +155,7 @@ func (w *writer) put(s string) {
 	if len(w.buf)+len(s) > cap(w.buf) {
 		w.flush()
 		if len(s) > cap(w.buf) {
-			if w.err == nil {
+			if w.spend(len(s) / 32); w.err == nil {
 				_, w.err = io.WriteString(w.out, s)
 			}
 			return
@@ -343,8 +348,8 @@ func (w *writer) axis(i int32, in bool) (out []decl, before map[string]string) {
 }
 
 func (w *writer) spend(n int) {
-	if w.work -= n; w.work < 0 && w.picked != nil && w.err == nil {
-		w.err = errWork(w.doc)
+	if err := w.work.Spend(n); w.err == nil {
+		w.err = err
 	}
 }
 
@@ -375,6 +380,7 @@ func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 	if len(w.m.Prefixes) == 0 || w.picked == nil && parentWritten && n.decls.from == n.decls.to {
 		return out
 	}
+	w.spend(len(w.m.Prefixes))
 	for _, prefix := range w.m.Prefixes {
 		uri := ""
 		if k := w.doc.lookUp(i, prefix); k >= 0 {
@@ -387,6 +393,7 @@ func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 
 // listed returns the listed namespaces of an element that is not itself in the set, as the inclusive form has them.
 func (w *writer) listed(i int32) (out []decl) {
+	w.spend(len(w.m.Prefixes))
 	for _, prefix := range w.m.Prefixes {
 		if k := w.doc.lookUp(i, prefix); k > 0 && w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) && w.now[prefix] != w.doc.decls[k].uri {
 			out = append(out, w.doc.decls[k])

@@ -8,10 +8,6 @@ import (
 	"strings"
 )
 
-func errWork(d *Document) error {
-	return fmt.Errorf("%w: an XPath expression wants more than %d steps", ErrLimit, d.limits.Work)
-}
-
 // What an expression may be.
 const (
 	maxExpression      = 8 << 10 // octets
@@ -45,20 +41,20 @@ func Compile(source string, namespace func(prefix string) (uri string, ok bool))
 // Filter returns those nodes of a set for which the expression is true, as the XPath transform of XML-DSig wants it (§6.6.3).
 // here is the node that holds the expression.
 func (e *Expression) Filter(s Set, here Node) (Set, error) {
-	v := &evaluation{doc: s.doc, here: here, work: s.doc.limits.Work}
+	v := &evaluation{doc: s.doc, here: here, work: s.budget()}
 	picked := map[Node]bool{}
 	for _, x := range s.nodes(v) {
 		if v.err == nil && truth(e.root.eval(v, context{x, 1, 1})) {
 			picked[x] = true
 		}
 	}
-	return Set{doc: s.doc, picked: picked}, v.err
+	return Set{doc: s.doc, picked: picked, work: s.work}, v.err
 }
 
-// Nodes evaluates the expression at the document's root and returns the nodes found, in document order.
-func (e *Expression) Nodes(d *Document, here Node) ([]Node, error) {
-	v := &evaluation{doc: d, here: here, work: d.limits.Work}
-	found, ok := e.root.eval(v, context{d.Root(), 1, 1}).([]Node)
+// Nodes evaluates the expression at the root of a set's document and returns the nodes found, in the set or not, in document order.
+func (e *Expression) Nodes(s Set, here Node) ([]Node, error) {
+	v := &evaluation{doc: s.doc, here: here, work: s.budget()}
+	found, ok := e.root.eval(v, context{s.doc.Root(), 1, 1}).([]Node)
 	if v.err != nil {
 		return nil, v.err
 	}
@@ -70,14 +66,14 @@ func (e *Expression) Nodes(d *Document, here Node) ([]Node, error) {
 
 // Pick returns those nodes of the set that keep is true of; for what lies at or below the nodes of a list see Below.
 func (s Set) Pick(keep func(Node) bool) (Set, error) {
-	v := &evaluation{doc: s.doc, work: s.doc.limits.Work}
+	v := &evaluation{doc: s.doc, work: s.budget()}
 	picked := map[Node]bool{}
 	for _, x := range s.nodes(v) {
 		if keep(x) {
 			picked[x] = true
 		}
 	}
-	return Set{doc: s.doc, picked: picked}, v.err
+	return Set{doc: s.doc, picked: picked, work: s.work}, v.err
 }
 
 // Below returns a test for being one of these nodes or below one of them. The nodes must be in document order.
@@ -105,7 +101,7 @@ func Below(nodes []Node) func(Node) bool {
 
 // Text returns what the texts of the set hold, in document order.
 func (s Set) Text() (string, error) {
-	v := &evaluation{doc: s.doc, work: s.doc.limits.Work}
+	v := &evaluation{doc: s.doc, work: s.budget()}
 	var b strings.Builder
 	for i := range s.doc.nodes[0].end {
 		if s.doc.nodes[i].kind == textNode && v.spend(1) && s.Has(Node{doc: s.doc, n: i}) {
@@ -152,13 +148,13 @@ type context struct {
 type evaluation struct {
 	doc  *Document
 	here Node
-	work int
+	work *Work
 	err  error
 }
 
 func (v *evaluation) spend(n int) bool {
-	if v.work -= n; v.work < 0 && v.err == nil {
-		v.err = errWork(v.doc)
+	if err := v.work.Spend(n); v.err == nil {
+		v.err = err
 	}
 	return v.err == nil
 }
