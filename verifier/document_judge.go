@@ -28,7 +28,7 @@ type judgement struct {
 	crls         []*path.CRL
 	ocsps        []*path.OCSP
 	origin       map[[32]byte]string // of lists and answers, by digest
-	newest       time.Time           // of what the document itself brings
+	times        []time.Time         // of the data that the document itself brings
 	asked        map[question]bool
 }
 
@@ -100,8 +100,8 @@ func (j *judgement) addCRL(l *path.CRL, source string) bool {
 		return false
 	}
 	j.origin[l.SHA256], j.crls = source, append(j.crls, l)
-	if source == fromDocument && l.ThisUpdate.After(j.newest) {
-		j.newest = l.ThisUpdate
+	if source == fromDocument {
+		j.times = append(j.times, l.ThisUpdate)
 	}
 	return true
 }
@@ -112,8 +112,8 @@ func (j *judgement) addOCSP(o *path.OCSP, source string) bool {
 	}
 	j.origin[o.SHA256], j.ocsps = source, append(j.ocsps, o)
 	for _, a := range o.Answers {
-		if source == fromDocument && a.ThisUpdate.After(j.newest) {
-			j.newest = a.ThisUpdate
+		if source == fromDocument {
+			j.times = append(j.times, a.ThisUpdate)
 		}
 	}
 	return true
@@ -346,34 +346,54 @@ func (j *judgement) chain(ctx context.Context, v *path.Validator, req path.Reque
 			}
 		}
 	}
-	if res.Code != path.StatusUndetermined || j.newest.IsZero() {
+	if res.Code != path.StatusUndetermined {
 		return res, nil
 	}
-	past := req
-	if past.StatusAt = j.newest; past.StatusAt.Before(req.At) {
-		past.StatusAt = req.At
+	for _, at := range j.pastTimes(req.At) {
+		req.StatusAt = at
+		then, err := v.Validate(ctx, req)
+		if err != nil {
+			return nil, fmt.Errorf("validate path: %w", err)
+		}
+		if then.Code != path.StatusUndetermined && j.reaches(then, at, sealed) {
+			return then, nil
+		}
 	}
-	if !past.StatusAt.Before(j.at) {
-		return res, nil
+	return res, nil
+}
+
+// maxPastTimes bounds how often a path is tried with what a document brings.
+const maxPastTimes = 16
+
+// pastTimes returns the times of the document's data, the latest first, but none before from: data of before that moment speak
+// for it as far as they are still current then.
+func (j *judgement) pastTimes(from time.Time) (out []time.Time) {
+	for _, at := range j.times {
+		if at.Before(from) {
+			at = from
+		}
+		if at.Before(j.at) {
+			out = append(out, at)
+		}
 	}
-	then, err := v.Validate(ctx, past)
-	if err != nil {
-		return nil, fmt.Errorf("validate path: %w", err)
-	}
-	if then.Code == path.StatusUndetermined {
-		return res, nil
-	}
-	if sealed.Before(past.StatusAt) {
+	slices.SortFunc(out, func(a, b time.Time) int { return b.Compare(a) })
+	out = slices.CompactFunc(out, time.Time.Equal)
+	return out[:min(len(out), maxPastTimes)]
+}
+
+// reaches reports whether the certificates of who signed the data of a time were good until these were sealed.
+func (j *judgement) reaches(res *path.Result, at, sealed time.Time) bool {
+	if sealed.Before(at) {
 		sealed = j.at
 	}
-	for _, st := range then.Statuses {
+	for _, st := range res.Statuses {
 		for _, e := range st.Evidence {
 			if e.Signer.NotAfter.Before(sealed) {
-				return res, nil
+				return false
 			}
 		}
 	}
-	return then, nil
+	return true
 }
 
 // ask puts a question to a source and keeps what it finds.

@@ -180,6 +180,7 @@ func TestSubIndications(t *testing.T) {
 // sameAgain stores the evidence and has it judged anew, by a verifier without sources: nothing may change.
 func sameAgain(t *testing.T, a *archive, v *verifier.Verifier, res *verifier.DocumentResult) {
 	t.Helper()
+	conforms(t, res)
 	stored := must(json.Marshal(res.Evidence))
 	var e verifier.Evidence
 	if err := json.Unmarshal(stored, &e); err != nil {
