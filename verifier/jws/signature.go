@@ -25,7 +25,8 @@ type Options struct {
 	// Payload is what a detached signature is about; empty but not nil if it is about nothing. A signature that brings a payload
 	// of its own, or names its objects (sigD), is then refused: it is about something else.
 	Payload []byte
-	// Resolve returns the octets of an object that a signature names by sigD; without it none is found.
+	// Resolve returns the octets of an object that a signature names by sigD; without it none is found. The name is an outsider's, and
+	// nothing of the signature has been checked: look it up in a list, open nothing by it.
 	Resolve func(uri string) ([]byte, bool)
 	// Fields returns the values of an HTTP field, by its name in lower case, or of "(request-target)", for signatures over an
 	// HTTP message. That a signed Digest field is that of the body is for the caller to check.

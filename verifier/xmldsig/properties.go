@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -291,7 +292,7 @@ func (t *Stamp) Imprint(h crypto.Hash) ([]byte, error) {
 			return nil, err
 		}
 	case t.Kind == ArchiveStamp && space == xades141:
-		if err := t.archive(d.Write, put); err != nil {
+		if err := t.archive(d, put); err != nil {
 			return nil, err
 		}
 	default:
@@ -305,19 +306,17 @@ func (t *Stamp) Imprint(h crypto.Hash) ([]byte, error) {
 //  2. SignedInfo, SignatureValue, KeyInfo
 //  3. the unsigned properties before it
 //  4. the objects but that of the properties
-func (t *Stamp) archive(write func([]byte) (int, error), put func(c14n.Node) error) error {
+func (t *Stamp) archive(w io.Writer, put func(c14n.Node) error) error {
 	s, work := t.s, c14n.NewWork(t.s.options.Limits)
 	for i := range s.References {
 		d, err := s.transformed(&s.References[i], work)
 		if err != nil {
 			return err
 		}
-		if d.set != nil {
-			err = d.set.Write(writerFunc(write), t.method)
-		} else {
-			_, err = write(d.octets)
+		if d.isNodes() {
+			d.form = &t.method
 		}
-		if err != nil {
+		if err := d.write(w); err != nil {
 			return err
 		}
 	}
@@ -343,7 +342,3 @@ func (t *Stamp) archive(write func([]byte) (int, error), put func(c14n.Node) err
 	}
 	return nil
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,12 +1,11 @@
 package xmldsig
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"hash"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -46,9 +45,6 @@ type Reference struct {
 	transforms []transform
 	broken     error
 }
-
-// typeManifest and typeObject are reference types of XML-DSig; others are passed over.
-const typeManifest = dsig + "Manifest"
 
 // readReference reads a Reference. What is wrong with one is kept for the verdict on it.
 func (s *Signature) readReference(n c14n.Node) (Reference, error) {
@@ -155,6 +151,9 @@ func (s *Signature) input(r *Reference, work *c14n.Work) (data, error) {
 	if !ok {
 		return data{}, fmt.Errorf("%w: data outside the document", ErrNotFound)
 	}
+	if err := work.Spend(len(octets) / 256); err != nil {
+		return data{}, err
+	}
 	return data{octets: octets, work: work}, nil
 }
 
@@ -228,9 +227,11 @@ func (s *Signature) Manifest(r *Reference) ([]Reference, error) {
 	return out, nil
 }
 
-// data is what passes between transforms: nodes or octets.
+// data is what passes between transforms: nodes or octets. Octets that are nodes in a canonical form are written when they are wanted,
+// for mostly it is a hash function that wants them.
 type data struct {
 	set    *c14n.Set
+	form   *c14n.Method // with set: these are octets
 	octets []byte
 	work   *c14n.Work
 }
@@ -239,18 +240,38 @@ type data struct {
 func (d data) nodes(set c14n.Set) data { return data{set: &set, work: d.work} }
 
 // write writes octets; nodes by Canonical XML 1.0 without comments (XML-DSig §4.4.3.2).
-func (d data) write(h hash.Hash) error {
-	if d.set == nil {
-		h.Write(d.octets)
-		return nil
+func (d data) write(w io.Writer) error {
+	switch {
+	case d.set == nil:
+		_, err := w.Write(d.octets)
+		return err
+	case d.form != nil:
+		return d.set.Write(w, *d.form)
 	}
-	return d.set.Write(h, c14n.Method{})
+	return d.set.Write(w, c14n.Method{})
+}
+
+// isNodes reports whether these are nodes.
+func (d data) isNodes() bool { return d.set != nil && d.form == nil }
+
+// written returns octets that are there.
+func (d data) written() (data, error) {
+	if d.form == nil {
+		return d, nil
+	}
+	c := &collector{}
+	err := d.write(c)
+	return data{octets: c.octets, work: d.work}, err
 }
 
 // asSet returns nodes, parsed if need be.
 func (d data) asSet(s *Signature) (c14n.Set, error) {
-	if d.set != nil {
+	if d.isNodes() {
 		return *d.set, nil
+	}
+	d, err := d.written()
+	if err != nil {
+		return c14n.Set{}, err
 	}
 	if err := d.work.Spend(len(d.octets) / 8); err != nil {
 		return c14n.Set{}, err
@@ -308,10 +329,6 @@ func canonical(m c14n.Method) func(*Signature, data) (data, error) {
 		if err != nil {
 			return data{}, err
 		}
-		var b bytes.Buffer
-		if err := set.Write(&b, m); err != nil {
-			return data{}, err
-		}
-		return data{octets: b.Bytes(), work: d.work}, nil
+		return data{set: &set, form: &m, work: d.work}, nil
 	}
 }

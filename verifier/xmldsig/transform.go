@@ -25,7 +25,7 @@ var transforms = []known{
 
 // enveloped leaves the signature out (XML-DSig §6.6.4).
 func enveloped(s *Signature, d data) (data, error) {
-	if d.set == nil || d.set.Document() != s.node.Document() {
+	if !d.isNodes() || d.set.Document() != s.node.Document() {
 		return data{}, fmt.Errorf("%w: enveloped-signature on something else than the document", ErrMalformed)
 	}
 	if s.node.Contains(d.set.Apex()) {
@@ -36,9 +36,12 @@ func enveloped(s *Signature, d data) (data, error) {
 
 // fromBase64 decodes the text of nodes, or octets (XML-DSig §6.6.2).
 func fromBase64(_ *Signature, d data) (data, error) {
+	d, err := d.written()
+	if err != nil {
+		return data{}, err
+	}
 	text := string(d.octets)
-	if d.set != nil {
-		var err error
+	if d.isNodes() {
 		if text, err = d.set.Text(); err != nil {
 			return data{}, err
 		}

@@ -3,6 +3,7 @@ package xmldsig
 import (
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -102,9 +103,9 @@ func (s *Signature) candidates() (out []candidate, others bool) {
 	named := s.Properties != nil && len(s.Properties.Certificates) > 0
 	certificates := s.KeyInfo.Certificates
 	if named {
-		certificates = append(certificates[:len(certificates):len(certificates)], s.Properties.CertificateValues...)
+		certificates = slices.Concat(certificates, s.Properties.CertificateValues)
 	}
-	for _, der := range append(certificates[:len(certificates):len(certificates)], s.options.Certificates...) {
+	for _, der := range slices.Concat(certificates, s.options.Certificates) {
 		if named && !s.Properties.Certificates[0].Matches(der) {
 			others = true
 		} else if key, err := primitive.CertificateKey(der); err == nil && len(out) < maxTries {
@@ -127,7 +128,7 @@ func (s *Signature) candidates() (out []candidate, others bool) {
 	return out, false
 }
 
-// collector keeps what is written to it.
+// A collector keeps what is written to it.
 type collector struct{ octets []byte }
 
 func (c *collector) Write(p []byte) (int, error) {

@@ -27,7 +27,8 @@ func TestAgainstXMLSec(t *testing.T) {
 				"enveloping": {parts: []part{{uri: "#O", transforms: []string{form}}}, objects: `<ds:Object Id="O">` + strings.NewReplacer(`<?xml version="1.0"?>`, "", "SIGNATURE", "").Replace(wild) + `</ds:Object>`},
 				"both":       {parts: []part{{transforms: []string{enveloped, form}}, {uri: "#O"}}, objects: `<ds:Object Id="O"><a:b xmlns:a="urn:a"/></ds:Object>`},
 				"XPath": {parts: []part{{transforms: []string{
-					`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(ancestor-or-self::ds:Signature) and not(self::comment())</ds:XPath></ds:Transform>`, form}}}},
+					`<ds:Transform Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116"><ds:XPath>not(ancestor-or-self::ds:Signature) and not(self::comment())</ds:XPath></ds:Transform>`, form,
+				}}}},
 			} {
 				tm.canonical, tm.method = form, method
 				tm.keyInfo = "<ds:KeyInfo><ds:X509Data/></ds:KeyInfo>"

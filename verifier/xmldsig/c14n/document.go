@@ -202,34 +202,37 @@ func (x Node) Text() string {
 
 // Namespace returns what a prefix stands for at this element, the empty prefix being the default namespace.
 func (x Node) Namespace(prefix string) (string, bool) {
-	d := x.doc.lookUp(x.n, prefix)
+	d, _ := x.doc.lookUp(x.n, prefix)
 	if d < 0 {
 		return "", prefix == ""
 	}
 	return x.doc.decls[d].uri, true
 }
 
-// lookUp returns the index of the declaration of a prefix that is in force at element n, or -1.
-func (d *Document) lookUp(n int32, prefix string) int32 {
+// lookUp returns the index of the declaration of a prefix that is in force at element n, or -1, and how many declarations and
+// elements it has looked at.
+func (d *Document) lookUp(n int32, prefix string) (found int32, steps int) {
 	if prefix == "xml" {
-		return 0
+		return 0, 1
 	}
 	for ; n >= 0; n = d.nodes[n].parent {
 		for i := d.nodes[n].decls.from; i < d.nodes[n].decls.to; i++ {
-			if d.decls[i].prefix == prefix {
-				return i
+			if steps++; d.decls[i].prefix == prefix {
+				return i, steps
 			}
 		}
+		steps++
 	}
-	return -1
+	return -1, steps
 }
 
-// scope returns the declarations in force at element n, ordered by prefix, that of xml among them. One that takes the
-// default namespace back is none.
-func (d *Document) scope(n int32) []int32 {
-	out := []int32{0}
+// scope returns the declarations in force at element n, ordered by prefix, that of xml among them, and how many declarations and
+// elements it has looked at. A declaration that takes the default namespace back is none.
+func (d *Document) scope(n int32) (out []int32, steps int) {
+	out = []int32{0}
 	seen := map[string]bool{"xml": true}
 	for ; n >= 0; n = d.nodes[n].parent {
+		steps += 1 + int(d.nodes[n].decls.to-d.nodes[n].decls.from)
 		for i := d.nodes[n].decls.from; i < d.nodes[n].decls.to; i++ {
 			if p := d.decls[i].prefix; !seen[p] {
 				seen[p] = true
@@ -240,7 +243,7 @@ func (d *Document) scope(n int32) []int32 {
 		}
 	}
 	slices.SortFunc(out, func(a, b int32) int { return strings.Compare(d.decls[a].prefix, d.decls[b].prefix) })
-	return out
+	return out, steps
 }
 
 // before orders nodes as documents do: an element, its namespaces, its attributes, its children.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -114,7 +115,8 @@ type parser struct {
 	entities  []string           // being expanded, outermost first
 	piece     string             // the text being read, while it is in one piece
 	pieces    strings.Builder
-	total     int // nodes, attributes and declarations
+	total     int       // nodes, attributes and declarations
+	raw       []rawAttr // of the tag being read, kept for its room
 }
 
 func (p *parser) malformed(format string, args ...any) error {
@@ -187,7 +189,7 @@ func (p *parser) document() error {
 			if !element {
 				return p.malformed("no element")
 			}
-			p.doc.nodes[0].end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+			p.doc.nodes[0].end = int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 			return nil
 		case p.take("<!--"):
 			if err := p.comment(); err != nil {
@@ -216,7 +218,7 @@ func (p *parser) add(n node) (int32, error) {
 	if err := p.count(1); err != nil {
 		return 0, err
 	}
-	i := int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	i := int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 	n.parent, n.end = p.open[len(p.open)-1], i+1
 	p.doc.nodes = append(p.doc.nodes, n)
 	return i, nil
@@ -297,8 +299,18 @@ func (p *parser) name() (string, error) {
 
 // nameRanges lists what may begin a name beyond ASCII; more is admitted inside.
 var nameRanges = [][2]rune{
-	{0xC0, 0xD6}, {0xD8, 0xF6}, {0xF8, 0x2FF}, {0x370, 0x37D}, {0x37F, 0x1FFF}, {0x200C, 0x200D}, {0x2070, 0x218F},
-	{0x2C00, 0x2FEF}, {0x3001, 0xD7FF}, {0xF900, 0xFDCF}, {0xFDF0, 0xFFFD}, {0x10000, 0xEFFFF},
+	{0xC0, 0xD6},
+	{0xD8, 0xF6},
+	{0xF8, 0x2FF},
+	{0x370, 0x37D},
+	{0x37F, 0x1FFF},
+	{0x200C, 0x200D},
+	{0x2070, 0x218F},
+	{0x2C00, 0x2FEF},
+	{0x3001, 0xD7FF},
+	{0xF900, 0xFDCF},
+	{0xFDF0, 0xFFFD},
+	{0x10000, 0xEFFFF},
 }
 
 func nameChar(r rune, first bool) bool {
@@ -383,13 +395,22 @@ func (p *parser) endTag() error {
 	}
 	top := p.open[len(p.open)-1]
 	n := &p.doc.nodes[top]
-	if n.kind != elementNode || name != qualified(n.prefix, n.name) {
+	if n.kind != elementNode || !isQualified(name, n.prefix, n.name) {
 		return p.malformed("end of %.40q, which was not begun last", name)
 	}
-	n.end = int32(len(p.doc.nodes)) //nolint:gosec // bounded by Limits.Nodes
+	n.end = int32(len(p.doc.nodes)) // bounded by Limits.Nodes
 	p.open = p.open[:len(p.open)-1]
 	p.leave(n)
 	return nil
+}
+
+// isQualified is name == qualified(prefix, local), without writing it.
+func isQualified(name, prefix, local string) bool {
+	if prefix == "" {
+		return name == local
+	}
+	k := len(prefix)
+	return len(name) == k+1+len(local) && name[k] == ':' && name[:k] == prefix && name[k+1:] == local
 }
 
 func qualified(prefix, local string) string {
@@ -443,20 +464,20 @@ func (p *parser) startTag() error {
 		return err
 	}
 	e := &p.doc.nodes[i]
-	e.decls.from = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.from = int32(len(p.doc.decls)) // bounded by Limits.Nodes
 	for _, a := range raw {
 		if err := p.declare(a, i); err != nil {
 			return err
 		}
 	}
-	e.decls.to = int32(len(p.doc.decls)) //nolint:gosec // bounded by Limits.Nodes
+	e.decls.to = int32(len(p.doc.decls)) // bounded by Limits.Nodes
 	e.attrs.from = int32(len(p.doc.attrs))
 	for _, a := range raw {
 		if err := p.attribute(a, i, qname); err != nil {
 			return err
 		}
 	}
-	e.attrs.to = int32(len(p.doc.attrs)) //nolint:gosec // bounded by Limits.Nodes
+	e.attrs.to = int32(len(p.doc.attrs)) // bounded by Limits.Nodes
 	if err := p.unique(p.doc.attrs[e.attrs.from:]); err != nil {
 		return err
 	}
@@ -481,6 +502,7 @@ func (p *parser) startTag() error {
 
 // attributes reads a tag from behind its name to its end.
 func (p *parser) attributes(element string) (out []rawAttr, empty bool, err error) {
+	out = p.raw[:0]
 	for {
 		spaced := p.space()
 		if p.take("/>") {
@@ -509,18 +531,22 @@ func (p *parser) attributes(element string) (out []rawAttr, empty bool, err erro
 		if err != nil {
 			return nil, false, err
 		}
-		if strings.IndexByte(value, '<') >= 0 {
-			return nil, false, p.malformed("< in an attribute")
+		if !isPlain(value) {
+			if strings.IndexByte(value, '<') >= 0 {
+				return nil, false, p.malformed("< in an attribute")
+			}
+			if value, err = p.attributeValue(value, nil); err != nil {
+				return nil, false, err
+			}
 		}
-		if value, err = p.attributeValue(value, nil); err != nil {
-			return nil, false, err
-		}
-		if p.dtd.tokenized(element, name) {
+		if p.dtd != nil && p.dtd.tokenized(element, name) {
 			value = strings.Join(strings.FieldsFunc(value, func(r rune) bool { return r == ' ' }), " ")
 		}
 		out = append(out, rawAttr{name, value})
 	}
-	return p.dtd.addDefaults(element, out), empty, nil
+	out = p.dtd.addDefaults(element, out)
+	p.raw = out
+	return out, empty, nil
 }
 
 func (p *parser) quoted() (string, error) {
@@ -552,7 +578,7 @@ func (p *parser) declare(a rawAttr, element int32) error {
 			return p.malformed("prefix %.20q declared twice", prefix)
 		}
 	}
-	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) //nolint:gosec // bounded by Limits.Nodes
+	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) // bounded by Limits.Nodes
 	p.doc.decls = append(p.doc.decls, decl{prefix, a.value})
 	return nil
 }
@@ -648,22 +674,62 @@ func (p *parser) text() error {
 				return err
 			}
 		default:
-			i := strings.IndexAny(p.rest(), "<&")
-			if i < 0 {
-				i = len(p.rest())
-			}
-			s := p.in[p.at : p.at+i]
-			if strings.Contains(s, "]]>") {
+			s, plain := p.run()
+			if !plain && strings.Contains(s, "]]>") {
 				return p.malformed("]]> in text")
 			}
-			if err := p.characters(s); err != nil {
-				return err
+			if !plain {
+				if err := p.characters(s); err != nil {
+					return err
+				}
 			}
 			p.keep(s)
-			p.at += i
+			p.at += len(s)
 		}
 	}
 	return nil
+}
+
+// The octets that are not simply a part of a text or of an attribute's value.
+const (
+	suspect = 1 + iota // to be looked at: control characters, brackets, what may begin U+FFFE; white space in an attribute
+	ends               // begins something else
+)
+
+var inTexts, inValues = func() (text, value [256]uint8) {
+	for c := range ' ' {
+		text[c], value[c] = suspect, suspect
+	}
+	text['\t'], text['\n'], text['\r'] = 0, 0, 0
+	text[']'] = suspect
+	text[0xEF], value[0xEF] = suspect, suspect
+	text['<'], text['&'] = ends, ends
+	value['<'], value['&'] = suspect, suspect
+	return text, value
+}()
+
+// run returns the text up to the next tag or reference, and whether nothing in it needs a closer look.
+func (p *parser) run() (s string, plain bool) {
+	seen := uint8(0)
+	i := p.at
+	for ; i < len(p.in); i++ {
+		c := inTexts[p.in[i]]
+		if c == ends {
+			break
+		}
+		seen |= c
+	}
+	return p.in[p.at:i], seen == 0
+}
+
+// isPlain reports whether an attribute's value stands for itself.
+func isPlain(value string) bool {
+	for i := range len(value) {
+		if inValues[value[i]] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // keep adds to the text being read. A single piece is not copied.
@@ -728,7 +794,7 @@ func (p *parser) charReference(s string) (string, error) {
 		return "", p.malformed("reference to no character")
 	}
 	n, err := strconv.ParseUint(s, base, 21)
-	r := rune(n) //nolint:gosec // 21 bits
+	r := rune(n) // 21 bits
 	if err != nil || !utf8.ValidRune(r) || r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
 		return "", p.malformed("reference to no character")
 	}
@@ -740,10 +806,8 @@ const maxEntityDepth = 16
 
 // enter notes that an entity is being expanded.
 func (p *parser) enter(entity string) error {
-	for _, e := range p.entities {
-		if e == entity {
-			return p.malformed("entity %.40q contains itself", entity)
-		}
+	if slices.Contains(p.entities, entity) {
+		return p.malformed("entity %.40q contains itself", entity)
 	}
 	if len(p.entities) == maxEntityDepth {
 		return fmt.Errorf("%w: entities nested deeper than %d", ErrLimit, maxEntityDepth)

@@ -4,12 +4,15 @@ import "fmt"
 
 // Work is what may still be spent on writing and selecting. Sets that share it are bounded together; one without is bounded for each
 // Write, Filter, Nodes or Pick alone. It must not be used by several goroutines at once.
-type Work struct{ left, limit int }
+type Work struct {
+	left, limit int
+	buf         []byte // of the last writer, for its room
+}
 
 // NewWork returns what Limits.Work allows.
 func NewWork(l Limits) *Work {
 	n := l.orDefault().Work
-	return &Work{n, n}
+	return &Work{left: n, limit: n}
 }
 
 // Spend takes n steps, or reports that they are beyond the limit.

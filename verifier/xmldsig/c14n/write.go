@@ -56,6 +56,7 @@ func (s Set) Without(x Node) Set {
 	s.without = append(slices.Clone(s.without), span{x.n, x.node().end})
 	slices.SortFunc(s.without, func(a, b span) int { return int(a.from) - int(b.from) })
 	if s.picked != nil {
+		_ = s.budget().Spend(len(s.picked)) // what comes next on the set will say so
 		picked := make(map[Node]bool, len(s.picked))
 		for y := range s.picked {
 			if !x.Contains(y) {
@@ -119,7 +120,11 @@ type opened struct {
 
 // Write writes the set in canonical form, as UTF-8.
 func (s Set) Write(out io.Writer, m Method) error {
-	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, buf: make([]byte, 0, 8<<10), top: s.doc.Element().n}
+	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, top: s.doc.Element().n}
+	if w.buf = w.work.buf[:0]; w.buf == nil {
+		w.buf = make([]byte, 0, 4<<10)
+	}
+	w.work.buf = w.buf
 	first := s.apex
 	if s.picked != nil {
 		first = 0
@@ -326,8 +331,9 @@ func (w *writer) own(n *node) []decl {
 // written, makes its own axis the one to compare with.
 func (w *writer) axis(i int32, in bool) (out []decl, before map[string]string) {
 	axis := map[string]string{}
-	for _, k := range w.doc.scope(i) {
-		w.spend(1)
+	scope, steps := w.doc.scope(i)
+	w.spend(steps)
+	for _, k := range scope {
 		if k == 0 || !w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) {
 			continue
 		}
@@ -353,13 +359,19 @@ func (w *writer) spend(n int) {
 	}
 }
 
+func (w *writer) lookUp(i int32, prefix string) int32 {
+	k, steps := w.doc.lookUp(i, prefix)
+	w.spend(steps)
+	return k
+}
+
 // exclusive returns what an element must declare for the prefixes that it uses itself, and for those listed.
 func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 	out := w.decls[:0]
 	defer func() { w.decls = out }()
 	use := func(prefix, uri string) {
 		if w.picked != nil {
-			if k := w.doc.lookUp(i, prefix); k < 0 || !w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) {
+			if k := w.lookUp(i, prefix); k < 0 || !w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) {
 				uri = ""
 			}
 		}
@@ -380,10 +392,9 @@ func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 	if len(w.m.Prefixes) == 0 || w.picked == nil && parentWritten && n.decls.from == n.decls.to {
 		return out
 	}
-	w.spend(len(w.m.Prefixes))
 	for _, prefix := range w.m.Prefixes {
 		uri := ""
-		if k := w.doc.lookUp(i, prefix); k >= 0 {
+		if k := w.lookUp(i, prefix); k >= 0 {
 			uri = w.doc.decls[k].uri
 		}
 		use(prefix, uri)
@@ -393,9 +404,8 @@ func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 
 // listed returns the listed namespaces of an element that is not itself in the set, as the inclusive form has them.
 func (w *writer) listed(i int32) (out []decl) {
-	w.spend(len(w.m.Prefixes))
 	for _, prefix := range w.m.Prefixes {
-		if k := w.doc.lookUp(i, prefix); k > 0 && w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) && w.now[prefix] != w.doc.decls[k].uri {
+		if k := w.lookUp(i, prefix); k > 0 && w.Has(Node{doc: w.doc, n: i, sub: -k - 1}) && w.now[prefix] != w.doc.decls[k].uri {
 			out = append(out, w.doc.decls[k])
 		}
 	}
@@ -441,6 +451,7 @@ func (w *writer) inherit(out []attr, i int32, n *node) []attr {
 		}
 	}
 	for p := n.parent; p > 0; p = w.doc.nodes[p].parent {
+		w.spend(1 + int(w.doc.nodes[p].attrs.to-w.doc.nodes[p].attrs.from))
 		for _, a := range w.doc.attrs[w.doc.nodes[p].attrs.from:w.doc.nodes[p].attrs.to] {
 			if a.space != xmlNamespace || known[a.name] || w.m.V11 && a.name != "lang" && a.name != "space" {
 				continue

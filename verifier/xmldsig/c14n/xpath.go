@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // What an expression may be.
@@ -105,6 +106,7 @@ func (s Set) Text() (string, error) {
 	var b strings.Builder
 	for i := range s.doc.nodes[0].end {
 		if s.doc.nodes[i].kind == textNode && v.spend(1) && s.Has(Node{doc: s.doc, n: i}) {
+			v.spend(len(s.doc.nodes[i].text) / 32)
 			b.WriteString(s.doc.nodes[i].text)
 		}
 	}
@@ -119,14 +121,16 @@ func (s Set) nodes(v *evaluation) []Node {
 		first, end = 0, s.doc.nodes[0].end
 	}
 	add := func(x Node) {
-		if v.spend(1) && s.Has(x) {
+		if v.spend(4) && s.Has(x) { // it is kept, and looked up later
 			out = append(out, x)
 		}
 	}
 	for i := first; i < end && v.err == nil; i++ {
 		add(Node{doc: s.doc, n: i})
 		if n := &s.doc.nodes[i]; n.kind == elementNode {
-			for _, k := range s.doc.scope(i) {
+			scope, steps := s.doc.scope(i)
+			v.spend(steps)
+			for _, k := range scope {
 				add(Node{doc: s.doc, n: i, sub: -k - 1})
 			}
 			for k := n.attrs.from; k < n.attrs.to; k++ {
@@ -473,7 +477,9 @@ func (v *evaluation) walk(x Node, s step) (out []Node) {
 		}
 	case "namespace":
 		if below && n.kind == elementNode {
-			for _, k := range x.doc.scope(x.n) {
+			scope, steps := x.doc.scope(x.n)
+			v.spend(steps)
+			for _, k := range scope {
 				add(Node{doc: x.doc, n: x.n, sub: -k - 1})
 			}
 		}
@@ -493,21 +499,18 @@ func (s *step) passes(x Node) bool {
 		return x.sub == 0 && x.node().kind == instructionNode && (s.local == "" || s.local == x.node().name)
 	}
 	// A name stands for the principal kind of node of its axis.
-	if principal := map[string]int{"attribute": 1, "namespace": -1}[s.axis]; sign(x.sub) != principal || x.sub == 0 && x.node().kind != elementNode {
+	principal := x.sub == 0 && x.node().kind == elementNode
+	switch s.axis {
+	case "attribute":
+		principal = x.sub > 0
+	case "namespace":
+		principal = x.sub < 0
+	}
+	if !principal {
 		return false
 	}
 	space, local := x.expanded()
 	return (s.anySpace || space == s.space) && (s.local == "*" || local == s.local)
-}
-
-func sign(n int32) int {
-	switch {
-	case n < 0:
-		return -1
-	case n > 0:
-		return 1
-	}
-	return 0
 }
 
 // expanded returns a node's expanded name.
@@ -671,7 +674,9 @@ var functions = map[string]function{
 		}
 		return b.String()
 	}},
-	"string-length": {0, 1, func(v *evaluation, c context, args []value) value { return float64(len([]rune(v.strArg(c, args)))) }},
+	"string-length": {0, 1, func(v *evaluation, c context, args []value) value {
+		return float64(utf8.RuneCountInString(v.strArg(c, args)))
+	}},
 	"normalize-space": {0, 1, func(v *evaluation, c context, args []value) value {
 		return strings.Join(strings.FieldsFunc(v.strArg(c, args), func(r rune) bool { return r < 128 && isSpace(byte(r)) }), " ")
 	}},
@@ -698,6 +703,9 @@ var functions = map[string]function{
 		for x := c.node; !x.IsZero(); x = x.Parent() {
 			if x.sub != 0 || x.node().kind != elementNode {
 				continue
+			}
+			if !v.spend(1 + int(x.node().attrs.to-x.node().attrs.from)) {
+				return false
 			}
 			if have, ok := x.Attr(xmlNamespace, "lang"); ok {
 				have = strings.ToLower(have)
