@@ -71,9 +71,10 @@ bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and
 	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
 
-faults-ocsp: ## break Redis, PostgreSQL, relay and network around three responders and see that none lies (ARGS='-only failover')
+faults-ocsp: ## break Redis, PostgreSQL, relay, network, clocks and keys around three responders and see that none lies (ARGS='-only failover')
 	@deploy/test/install.sh
 	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/faultsocsp
+	@CGO_ENABLED=0 $(GO) build -tags faults,$(GOTAGS) -trimpath -o bin/jpki-status-faults ./cmd/jpki-status
 	@bin/faultsocsp $(ARGS)
 
 golden: ## write the golden files anew; read the diff before committing it

@@ -10,6 +10,7 @@ const (
 	Counter    Role = "counter"     // a municipality's issuance counter (窓口端末)
 	CallCentre Role = "call-centre" // takes loss reports at any hour
 	Register   Role = "register"    // the resident register
+	Responder  Role = "responder"   // a status server: may have OCSP keys certified and nothing else
 	Holder     Role = "holder"      // a person, for themselves: the actor's ID is the holder's
 	System     Role = "authority"   // the authority itself: reconciliation, ceremonies
 )

@@ -31,6 +31,7 @@ const packages = `
 	crl:               -
 	crl/watch:         crl
 	crl/snapshot:      -
+	crl/bucket:        crl
 	verifier:          ocsp crl verifier/cms verifier/jws verifier/path verifier/pdf verifier/primitive verifier/xmldsig verifier/xmldsig/c14n
 	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
 	verifier/xmldsig/c14n: -
@@ -70,7 +71,7 @@ const rooms = `
 	go.step.sm/crypto:                   ca/acme hsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
 	github.com/go-chi/chi/v5:            ca/acme
-	github.com/fxamacker/cbor/v2:        ca/acme
+	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca
@@ -82,7 +83,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/xmldsig verifier/xmldsig/c14n verifier/pdf verifier/jws ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 

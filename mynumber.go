@@ -13,6 +13,9 @@ import (
 // Twelve digits inside a longer run of digits are not one, nor are digits that are part of a hexadecimal word or of
 // a UUID: serial numbers and request identifiers contain such runs by chance.
 func ContainsMyNumber(text string) bool {
+	if !mayContain(text) {
+		return false
+	}
 	r := []rune(unescape(text))
 	hideIdentifiers(r)
 	for i := range r {
@@ -21,6 +24,25 @@ func ContainsMyNumber(text string) bool {
 		}
 		if _, ok := myNumberAt(r, i); ok {
 			return true
+		}
+	}
+	return false
+}
+
+// mayContain is a quick look that spares most texts the slow one: twelve digits between which no ASCII but blanks and
+// hyphens stands, or a backslash.
+func mayContain(text string) bool {
+	digits := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\':
+			return true
+		case c >= '0' && c <= '9', c == 0xEF && i+2 < len(text) && text[i+1] == 0xBC && text[i+2] >= 0x90 && text[i+2] <= 0x99: // ０ to ９
+			if digits++; digits == 12 {
+				return true
+			}
+		case c < 0x80 && c != ' ' && c != '-':
+			digits = 0
 		}
 	}
 	return false

@@ -33,19 +33,29 @@ func NewSerial(rand io.Reader) (Serial, error) {
 
 // SerialFromBytes reads a big-endian positive integer, ignoring leading zero octets.
 func SerialFromBytes(b []byte) (Serial, error) {
+	var s Serial
+	err := s.SetBytes(b)
+	return s, err
+}
+
+// SetBytes is [SerialFromBytes] in place, for whoever reads millions. After an error s is the zero value.
+func (s *Serial) SetBytes(b []byte) error {
+	*s = Serial{}
 	for len(b) > 0 && b[0] == 0 {
 		b = b[1:]
 	}
-	if len(b) == 0 {
-		return Serial{}, errors.New("serial is zero")
+	switch {
+	case len(b) == SerialBytes: // as nearly all: a copy of known length
+		copy(s.b[20-SerialBytes:], b)
+	case len(b) == 0:
+		return errors.New("serial is zero")
+	case len(b) > 20:
+		return errors.New("serial is longer than 20 octets")
+	default:
+		copy(s.b[20-len(b):], b)
 	}
-	if len(b) > 20 {
-		return Serial{}, errors.New("serial is longer than 20 octets")
-	}
-	var s Serial
 	s.n = uint8(len(b))
-	copy(s.b[20-len(b):], b)
-	return s, nil
+	return nil
 }
 
 // SerialFromBig is [SerialFromBytes] for a big integer; nil and negative numbers are errors.

@@ -26,7 +26,6 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
-	"github.com/openjpki/jpki/crl"
 )
 
 // An Issuer is one generation of one CA with the use of its key.
@@ -35,6 +34,7 @@ type Issuer struct {
 	Certificate *x509.Certificate
 	Signer      crypto.Signer
 	algorithm   algorithm
+	passed      *passed
 }
 
 // Config is what an [Authority] needs. Every field is required unless it says otherwise.
@@ -72,6 +72,7 @@ type Authority struct {
 	statistics  store.Statistics
 	reserving   together[*issuance] // step 2 of issuances
 	recording   together[*issuance] // step 5
+	lookingUp   together[*lookUp]   // of stations
 }
 
 // roundSize bounds how many issuances share a transaction.
@@ -116,6 +117,7 @@ func New(c Config) (*Authority, error) {
 	}
 	a.reserving = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.reserve)}
 	a.recording = together[*issuance]{most: roundSize, names: (*issuance).names, round: round(a.record)}
+	a.lookingUp = together[*lookUp]{most: roundSize, names: func(*lookUp) []string { return nil }, round: a.lookUpAll}
 	return a, nil
 }
 
@@ -160,19 +162,8 @@ func (i *Issuer) check(p *Profile) (err error) {
 	if id := keyIdentifier(i.Certificate.RawSubjectPublicKeyInfo); string(id[:]) != string(i.Certificate.SubjectKeyId) {
 		return errors.New("the certificate's subjectKeyIdentifier is not the SHA-1 of its key")
 	}
+	i.passed = &passed{}
 	return nil
-}
-
-// CRLScope returns what the CRL of a partition covers and where it is served; false for a partition that is no
-// municipality of the profile.
-func (p *Profile) CRLScope(statusURL string, issuer jpki.IssuerID, partition string) (crl.Scope, bool) {
-	m, ok := p.municipality(partition)
-	if !ok {
-		return crl.Scope{}, false
-	}
-	s := crl.Scope{Issuer: issuer, Partition: partition, DirectoryName: encodeName(fill(p.Authorities[issuer.CA].CRLName, m, ""))}
-	s.URL = statusURL + "/crl/" + s.ID().Path()
-	return s, true
 }
 
 // once runs a command that is a single transaction at most once under an idempotency key and returns what it returned

@@ -95,8 +95,9 @@ func FuzzSubstitution(f *testing.F) {
 	})
 }
 
-// The next generation differs in keys and terms, and in nothing that a relying party looks for.
-func TestTheNextProfileDiffersInKeysAndTermsOnly(t *testing.T) {
+// The next generation differs in keys, terms and how the lists of the authentication certificates are cut, and in nothing that
+// a relying party looks for.
+func TestTheNextProfileDiffersInKeysTermsAndShardsOnly(t *testing.T) {
 	text, err := os.ReadFile("profiles/sandbox-next.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +117,10 @@ func TestTheNextProfileDiffersInKeysAndTermsOnly(t *testing.T) {
 		}
 		b.Kinds[k].Keys = a.Kinds[k].Keys
 	}
+	if b.Authorities["auth"].CRLShards == 0 || a.Authorities["auth"].CRLShards != 0 {
+		t.Error("the profiles do not differ in shards")
+	}
+	b.Authorities["auth"].CRLShards = 0
 	a.Characters.allowed, b.Characters.allowed = nil, nil
 	if diff := cmp.Diff(a, b, cmp.AllowUnexported(Characters{})); diff != "" {
 		t.Error(diff)

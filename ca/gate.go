@@ -36,7 +36,7 @@ func (i *Issuer) prepare(tbs []byte, c candidate) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.issuer = i.Certificate
+	c.issuer, c.passed = i.Certificate, i.passed
 	if err := c.lint(der); err != nil {
 		return nil, err
 	}

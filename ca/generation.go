@@ -163,3 +163,53 @@ func (a *Authority) hold(ctx context.Context, g store.Generation) (*Issuer, erro
 func generationDetail(c *x509.Certificate) map[string]any {
 	return map[string]any{"serial": fmt.Sprintf("%X", c.SerialNumber), "not_after": c.NotAfter, "algorithm": c.SignatureAlgorithm.String(), "key": spkiHash(c.RawSubjectPublicKeyInfo)}
 }
+
+// Anchors returns the certificates of all generations there have been, oldest first.
+func (a *Authority) Anchors(ctx context.Context) (out []*x509.Certificate, err error) {
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		out = nil
+		generations, err := tx.Generations()
+		if err != nil {
+			return err
+		}
+		for _, g := range generations {
+			c, err := x509.ParseCertificate(g.Certificate)
+			if err != nil {
+				return fmt.Errorf("generation %s: %w", g.Issuer, err)
+			}
+			out = append(out, c)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// OnRecord returns what is on record of a certificate, octet by octet: [jpki.UnknownCertificate] for any other. That names the
+// holder, whoever shows it; that they have the key is for the caller to see to.
+func (a *Authority) OnRecord(ctx context.Context, der []byte) (out store.Certificate, err error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return out, jpki.WrapError(jpki.Malformed, err, "the certificate cannot be read")
+	}
+	serial, err := jpki.SerialFromBig(cert.SerialNumber)
+	if err != nil {
+		return out, jpki.Errorf(jpki.UnknownCertificate, "")
+	}
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		generations, err := tx.Generations()
+		if err != nil {
+			return err
+		}
+		for _, g := range generations {
+			out, err = tx.Certificate(jpki.CertID{Issuer: g.Issuer, Serial: serial})
+			if err == nil && bytes.Equal(out.DER, der) {
+				return nil
+			}
+			if err != nil && !errors.Is(err, jpki.UnknownCertificate) {
+				return err
+			}
+		}
+		return jpki.Errorf(jpki.UnknownCertificate, "")
+	})
+	return out, err
+}

@@ -269,6 +269,7 @@ func (a *Authority) draw(p *issuePlan, i *issuance) error {
 			return err
 		}
 		c.ID = jpki.CertID{Issuer: i.issuers[c.Kind.CA()].ID, Serial: serial}
+		c.Partition = a.profile.partition(c.Kind.CA(), p.place, serial)
 		name, err := a.commonName(c.Kind, p.place)
 		if err != nil {
 			return err
@@ -338,10 +339,11 @@ func (a *Authority) record(tx *store.Tx, list []*issuance, alone bool) error {
 	if err := tx.ReadAhead(ahead(list, alone)); err != nil {
 		return fmt.Errorf("read what issuances need: %w", err)
 	}
+	at := a.now().UTC() // one time for all, so that one statement ends their intents
 	return eachOf(list, alone, func(i *issuance) (wrote bool, err error) {
 		now := i.now
-		if later := a.now().UTC(); later.After(now) {
-			now = later
+		if at.After(now) {
+			now = at
 		}
 		again, err := a.plan(tx, i, now)
 		if errors.Is(err, jpki.UnknownHolder) && !alone {
@@ -546,7 +548,7 @@ func (a *Authority) planValidity(p *issuePlan, all []store.Certificate, i *issua
 			return jpki.Errorf(jpki.NoValidityLeft, "%s would end %s", r.Kind, ends[r.Kind].In(jpki.JST).Format(time.DateTime))
 		}
 		c := store.Certificate{
-			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, Partition: p.place.Code, KeyHash: i.keys[j].hash,
+			Kind: r.Kind, Holder: p.holder.ID, Token: p.token.ID, KeyHash: i.keys[j].hash,
 			NotBefore: start, NotAfter: ends[r.Kind], IssuedAt: now, Status: jpki.Status{State: jpki.Good, Since: start},
 		}
 		c.Replaces = lineageEnd(all, r.Kind)

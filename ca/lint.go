@@ -40,6 +40,7 @@ type candidate struct {
 	name    jpki.CA           // of an authority: which
 	issuer  *x509.Certificate // that of the key that will sign
 	cert    *x509.Certificate // with a signature that is none
+	passed  *passed           // forms that need not be shown to zlint again
 }
 
 // maxCertificate bounds a certificate, in octets: card readers, and proofs about signatures made on cards, rely on it. It
@@ -125,6 +126,24 @@ func (c candidate) lint(der []byte) (err error) {
 			return refused(l.name, l.rule)
 		}
 	}
+	if c.of != subscriber {
+		return c.zlint(der)
+	}
+	f, ordinary := formOf(der)
+	if ordinary && c.passed.has(f) {
+		return nil
+	}
+	if err := c.zlint(der); err != nil {
+		return err
+	}
+	if ordinary {
+		c.passed.add(f)
+	}
+	return nil
+}
+
+// zlint has zlint's lints look at the certificate.
+func (c candidate) zlint(der []byte) error {
 	z, err := zx509.ParseCertificate(der)
 	if err != nil {
 		return refused("zcrypto", "zcrypto reads the certificate")

@@ -28,6 +28,9 @@ type MassRevocation struct {
 // massGroup is how many certificates share a transaction: few enough that nobody at a counter waits for their locks long.
 const massGroup = 100
 
+// massPage is how many are looked for at a time: a look can cost as much as reading all there are.
+const massPage = 50_000
+
 // Operator returns the actor under which an operator's orders are recorded.
 func Operator(name string) jpki.Actor { return jpki.Actor{Role: jpki.System, ID: "operator-" + name} }
 
@@ -84,7 +87,7 @@ func (a *Authority) RevokeAll(ctx context.Context, by jpki.Actor, m MassRevocati
 		var list []store.Match
 		now := a.now()
 		err := a.store.View(ctx, func(tx *store.Tx) (err error) {
-			list, err = tx.Matches(m.Criteria, now, after, massGroup)
+			list, err = tx.Matches(m.Criteria, now, after, massPage)
 			return err
 		})
 		if err != nil {
@@ -98,19 +101,21 @@ func (a *Authority) RevokeAll(ctx context.Context, by jpki.Actor, m MassRevocati
 			after, found = jpki.CertID{}, false
 			continue
 		}
-		n, err := a.revokeGroup(ctx, by, m.Cause, list)
-		if err != nil {
-			return total, err
-		}
-		after, found, revoked = list[len(list)-1].ID, true, revoked+n
-		if m.Progress != nil {
-			m.Progress(revoked, total)
-		}
-		if turn != nil {
-			select {
-			case <-turn:
-			case <-ctx.Done():
-				return total, ctx.Err()
+		for group := range slices.Chunk(list, massGroup) {
+			n, err := a.revokeGroup(ctx, by, m.Cause, group)
+			if err != nil {
+				return total, err
+			}
+			after, found, revoked = group[len(group)-1].ID, true, revoked+n
+			if m.Progress != nil {
+				m.Progress(revoked, total)
+			}
+			if turn != nil {
+				select {
+				case <-turn:
+				case <-ctx.Done():
+					return total, ctx.Err()
+				}
 			}
 		}
 	}

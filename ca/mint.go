@@ -24,7 +24,7 @@ func NewMinter(p *Profile, list []Issuer, statusURL string, rand io.Reader) (*Mi
 	return &Minter{&Authority{profile: p, statusURL: statusURL, rand: rand}, by}, nil
 }
 
-// Mint gives c, whose kind, partition and times are set, a serial number and, when spki is not nil, a signed certificate
+// Mint gives c, whose kind, times and partition, the holder's municipality, are set, a serial number and, when spki is not nil, a signed certificate
 // for that key. Its end is moved to the end of its day in Japan: minted certificates pass the lints that issued ones pass.
 func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []byte) (store.Certificate, error) {
 	issuer := m.issuers[c.Kind.CA()]
@@ -33,12 +33,13 @@ func (m *Minter) Mint(c store.Certificate, attributes jpki.Attributes, spki []by
 		return c, err
 	}
 	c.ID, c.NotAfter = jpki.CertID{Issuer: issuer.ID, Serial: serial}, endOfDay(c.NotAfter, 0, 0).UTC()
-	if spki == nil {
-		return c, nil
-	}
 	place, ok := m.a.profile.municipality(c.Partition)
 	if !ok {
 		return c, fmt.Errorf("partition %s is not in the profile", c.Partition)
+	}
+	c.Partition = m.a.profile.partition(c.Kind.CA(), place, serial)
+	if spki == nil {
+		return c, nil
 	}
 	name, err := m.a.commonName(c.Kind, place)
 	if err != nil {

@@ -45,7 +45,8 @@ type PhoneBinding struct {
 func (b PhoneBinding) LogValue() slog.Value { return slog.StringValue(b.Enrolment) }
 
 // BeginPhoneEnrolment lets a phone in for a while, on the strength of the holder's card signature certificate, and ends
-// what was open for it before: a request whose answer got lost is simply made again. What is checked here is checked by
+// what was open for it before: a request whose answer got lost is simply made again. Certificates that the phone has may be
+// asked for when they end soon, to be renewed. What is checked here is checked by
 // [Authority.Issue], too, and there it counts; this is to say no early.
 //
 // The problems it reports: Malformed, MyNumberPresent, Forbidden, WrongMunicipality, UnknownHolder, UnknownCertificate,
@@ -144,12 +145,27 @@ func (a *Authority) mayEnrolPhone(tx *store.Tx, by jpki.Actor, req PhoneEnrolmen
 			return err
 		}
 		for _, c := range all {
-			if c.Token == req.Token && c.Kind == k && c.Live(now) {
+			if c.Token == req.Token && c.Kind == k && c.Live(now) && !a.renewable(c, now) {
 				return jpki.Errorf(jpki.AlreadyCertified, "%s %s is %s", k, c.ID, c.Status.State)
 			}
 		}
 	}
 	return nil
+}
+
+// renewable reports whether another certificate may take a phone's place now.
+func (a *Authority) renewable(c store.Certificate, now time.Time) bool {
+	return c.Status.State == jpki.Good && a.profile.Validity.renewable(c.NotAfter, now)
+}
+
+// Renews reports whether a phone's certificate of a kind would take the place of one that ends soon, which is [Authority.Renew]'s
+// business, or not, which is [Authority.Issue]'s. They check it all again.
+func (a *Authority) Renews(tx *store.Tx, holder, token string, k jpki.Kind) (bool, error) {
+	all, err := tx.CertificatesOf(holder)
+	now := a.now()
+	return slices.ContainsFunc(all, func(c store.Certificate) bool {
+		return c.Token == token && c.Kind == k && c.Live(now) && a.renewable(c, now)
+	}), err
 }
 
 // A binding's key identifier is two parts: which enrolment, and the secret under which the key lies in the database. So

@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/crl"
 )
 
 var (
@@ -45,6 +46,11 @@ type AuthorityProfile struct {
 	Subject []string `yaml:"subject"`
 	AltName []string `yaml:"alt_name"` // its name in Japanese: subjectAltName of its own certificate, issuerAltName of those it issues
 	CRLName []string `yaml:"crl_name"` // of a municipality's CRL distribution point
+
+	// CRLShards spreads new certificates over that many CRLs, by their serial numbers; 0 has a CRL for each municipality.
+	// CRLShardName names a shard's distribution point; it is needed as long as there are certificates that fell into one.
+	CRLShards    int      `yaml:"crl_shards"`
+	CRLShardName []string `yaml:"crl_shard_name"`
 }
 
 // A KindProfile says what one kind of certificate contains.
@@ -56,7 +62,7 @@ type KindProfile struct {
 	Extensions []string `yaml:"extensions"` // in order; "!" behind a name makes it critical
 }
 
-// A Municipality is a place a counter acts for, and a CRL partition.
+// A Municipality is a place a counter acts for, and a CRL partition where an authority has no shards.
 type Municipality struct {
 	Code         string `yaml:"code"` // five digits
 	Prefecture   string `yaml:"prefecture"`
@@ -125,6 +131,15 @@ func ParseProfile(text []byte) (*Profile, error) {
 		checkName(string(ca)+".subject", a.Subject)
 		checkName(string(ca)+".alt_name", a.AltName)
 		checkName(string(ca)+".crl_name", a.CRLName)
+		if a.CRLShards < 0 || a.CRLShards > crl.MaxShards {
+			complain("%s.crl_shards is not 0 to %d", ca, crl.MaxShards)
+		}
+		if a.CRLShards > 0 || a.CRLShardName != nil {
+			checkName(string(ca)+".crl_shard_name", a.CRLShardName)
+			if !slices.ContainsFunc(a.CRLShardName, func(rdn string) bool { return strings.Contains(rdn, "{shard}") }) {
+				complain("%s.crl_shard_name does not contain {shard}: all shards would have one name", ca)
+			}
+		}
 	}
 	for _, kind := range jpki.Kinds {
 		k := p.Kinds[kind]

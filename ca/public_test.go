@@ -87,8 +87,8 @@ func (w *world) open() *public {
 	var delegates []ocsp.Delegate
 	for _, i := range w.inForce() {
 		issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
-		for _, m := range w.profile.Municipalities {
-			scope, _ := w.profile.CRLScope("http://status.example", i.ID, m.Code)
+		for _, partition := range w.profile.Partitions(i.ID.CA) {
+			scope, _ := w.profile.CRLScope("http://status.example", i.ID, partition)
 			issuer.Partitions = append(issuer.Partitions, scope)
 		}
 		cfg.Issuers = append(cfg.Issuers, issuer)
@@ -114,11 +114,7 @@ func (w *world) published(log map[jpki.CertID]jpki.StatusChange) {
 	}
 	p := w.open()
 	for _, i := range w.inForce() {
-		partitions := []string{""}
-		for _, m := range w.profile.Municipalities {
-			partitions = append(partitions, m.Code)
-		}
-		for _, partition := range partitions {
+		for _, partition := range append(w.profile.Partitions(i.ID.CA), "") {
 			id := crl.ID{Issuer: i.ID, Partition: partition}
 			if err := p.lists.Publish(context.Background(), id); err != nil {
 				w.fault("%v", err)

@@ -135,6 +135,8 @@ func checkEligible(h store.Holder, k jpki.Kind, now time.Time) error {
 // other roles act for everybody; what they may do is in the tables.
 func mayActFor(by jpki.Actor, h store.Holder) error {
 	switch {
+	case by.Role == jpki.Responder:
+		return jpki.Errorf(jpki.Forbidden, "a %s acts for nobody", by.Role)
 	case by.Role == jpki.Counter && by.Municipality != h.Municipality:
 		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)
 	case by.Role == jpki.Holder && by.ID != h.ID:

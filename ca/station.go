@@ -27,7 +27,7 @@ func (a *Authority) Authenticate(ctx context.Context, chain []*x509.Certificate)
 	if err := a.stationCerts.verify(cert, now); err != nil {
 		return jpki.Actor{}, jpki.WrapError(jpki.ClientCertificateInvalid, err, "")
 	}
-	s, err := a.store.Station(ctx, cert.Subject.CommonName)
+	s, err := a.station(ctx, cert.Subject.CommonName)
 	if err != nil {
 		return jpki.Actor{}, err
 	}
@@ -35,6 +35,46 @@ func (a *Authority) Authenticate(ctx context.Context, chain []*x509.Certificate)
 		return jpki.Actor{}, jpki.Errorf(jpki.UnknownStation, "the certificate's key is not the enrolled one")
 	}
 	return s.Actor, nil
+}
+
+// A lookUp is a request's question who a station is.
+type lookUp struct {
+	name  string
+	found store.Station
+	err   error
+}
+
+// lookUpTime bounds one query for stations.
+const lookUpTime = 5 * time.Second
+
+// station asks the database for each request, for a station that was shut out is refused from then on. Requests that come
+// while a query is under way share the next: none is answered by a query that had begun before it came.
+func (a *Authority) station(ctx context.Context, name string) (store.Station, error) {
+	l := &lookUp{name: name}
+	if !a.lookingUp.do(ctx, l, func() {}) {
+		return store.Station{}, jpki.WrapError(jpki.Unavailable, ctx.Err(), "the database does not answer")
+	}
+	return l.found, l.err
+}
+
+// lookUpAll answers a round of questions by one query.
+func (a *Authority) lookUpAll(list []*lookUp, done func(int)) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookUpTime) // of nobody in particular
+	defer cancel()
+	names := make([]string, len(list))
+	for i, l := range list {
+		names[i] = l.name
+	}
+	found, err := a.store.Stations(ctx, names)
+	for i, l := range list {
+		var known bool
+		if l.found, known = found[l.name]; err != nil {
+			l.err = err
+		} else if !known {
+			l.err = jpki.Errorf(jpki.UnknownStation, "")
+		}
+		done(i)
+	}
 }
 
 // Enrol admits a station under the name in its certificate, or gives it a new key.

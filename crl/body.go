@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"slices"
 
 	"github.com/openjpki/jpki"
@@ -45,30 +44,23 @@ func latest(changes []Change) []Change {
 	return out
 }
 
-// spool encodes a source's entries into a file, once, so that a signature can be made of what was measured.
-func spool(f *os.File, entries iter.Seq2[Entry, error]) (body, error) {
-	var failed error
-	size, err := writeEntries(f, func(yield func(Entry) bool) {
-		for e, err := range entries {
-			if err != nil {
-				failed = fmt.Errorf("read what is revoked: %w", err)
-				return
+// streamed returns a source's entries, which can be written once. Their size is a guess.
+func streamed(entries iter.Seq2[Entry, error], size int64) body {
+	return body{size, func(w io.Writer) (int64, error) {
+		var failed error
+		size, err := writeEntries(w, func(yield func(Entry) bool) {
+			for e, err := range entries {
+				if err != nil {
+					failed = fmt.Errorf("read what is revoked: %w", err)
+					return
+				}
+				if !yield(e) {
+					return
+				}
 			}
-			if !yield(e) {
-				return
-			}
-		}
-	}, false)
-	if err = cmp.Or(failed, err); err != nil {
-		return body{}, err
-	}
-	return body{size, func(w io.Writer) (int64, error) { return copySection(w, f, 0, size) }}, nil
-}
-
-// copySection copies n octets of a file.
-func copySection(w io.Writer, f io.ReaderAt, at, n int64) (int64, error) {
-	// Neither side may bring its own way of copying: a hash listens.
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.NewSectionReader(f, at, n)}, make([]byte, bufferSize))
+		}, false)
+		return size, cmp.Or(failed, err)
+	}}
 }
 
 // An edit is a place in a list of entries where some octets give way to others.
@@ -77,34 +69,58 @@ type edit struct {
 	insert   []byte
 }
 
-// edited returns the entries of a published list, which lie in f from start to end, with changes applied: all but the few
-// that change are copied as they are, without a look at each.
-func edited(f io.ReaderAt, start, end int64, changes []Change) (body, error) {
-	edits, size, err := findEdits(bufio.NewReaderSize(io.NewSectionReader(f, start, end-start), bufferSize), end-start, changes)
+// edited returns the entries of a published list, which was read before, with changes applied: all but the few that change
+// are copied as they are, without a look at each.
+func edited(f io.ReaderAt, k known, changes []Change) (body, error) {
+	length := k.bodyEnd - k.bodyStart
+	edits, size, err := findEdits(io.NewSectionReader(f, k.bodyStart, length), length, k.marks, changes)
 	if err != nil {
 		return body{}, err
 	}
-	return body{size, func(w io.Writer) (written int64, err error) {
-		at := int64(0)
-		for _, e := range edits {
-			n, err := copySection(w, f, start+at, e.at-at)
-			if written += n; err != nil {
-				return written, err
-			}
-			m, err := w.Write(e.insert)
-			if written += int64(m); err != nil {
-				return written, err
-			}
-			at = e.at + e.skip
-		}
-		n, err := copySection(w, f, start+at, end-start-at)
-		return written + n, err
+	return body{size, func(w io.Writer) (int64, error) {
+		return size, writeEdited(w, io.NewSectionReader(f, k.bodyStart, length), length, edits)
 	}}, nil
 }
 
-// findEdits walks encoded entries, which passed the check when they were published, and finds where changes, in order of
-// serials, belong.
-func findEdits(r *bufio.Reader, length int64, changes []Change) (edits []edit, size int64, err error) {
+// writeEdited copies octets with edits applied.
+func writeEdited(w io.Writer, r io.ReaderAt, length int64, edits []edit) error {
+	b := bufio.NewWriterSize(w, bufferSize)
+	buf := make([]byte, bufferSize)
+	for at := int64(0); at < length || len(edits) > 0; {
+		part := buf[:min(length-at, bufferSize)]
+		if n, err := r.ReadAt(part, at); n < len(part) {
+			return err
+		}
+		end := at + int64(len(part))
+		if len(edits) == 0 || edits[0].at > end { // nothing to copy twice for
+			if err := b.Flush(); err != nil {
+				return err
+			}
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+			at = end
+			continue
+		}
+		start := at
+		for len(edits) > 0 && edits[0].at <= end {
+			e := edits[0]
+			_, _ = b.Write(part[at-start : e.at-start])
+			_, _ = b.Write(e.insert)
+			at, edits = e.at+e.skip, edits[1:]
+		}
+		if at < end {
+			_, _ = b.Write(part[at-start:])
+			at = end
+		}
+	}
+	return b.Flush()
+}
+
+// findEdits finds where changes, in order of serials, belong among encoded entries, which passed the check when they were
+// published. Of these it reads what lies between two marks, where something changes.
+func findEdits(octets io.ReaderAt, length int64, marks []mark, changes []Change) (edits []edit, size int64, err error) {
+	r := bufio.NewReaderSize(io.NewSectionReader(octets, 0, length), 16<<10)
 	size = length
 	var buf [20]byte
 	place := func(c Change, at, skip int64) error {
@@ -118,6 +134,10 @@ func findEdits(r *bufio.Reader, length int64, changes []Change) (edits []edit, s
 		return nil
 	}
 	for at := int64(0); len(changes) > 0 && at < length; {
+		if near := markBefore(marks, changes[0].Serial.Append(buf[:0])); near > at+int64(r.Buffered()) {
+			at = near
+			r.Reset(io.NewSectionReader(octets, at, length-at))
+		}
 		skipped, err := skipBefore(r, changes[0].Serial.Append(buf[:0]))
 		if at += skipped; err != nil || at == length {
 			if err != nil {
@@ -157,6 +177,15 @@ func findEdits(r *bufio.Reader, length int64, changes []Change) (edits []edit, s
 		}
 	}
 	return edits, size, nil
+}
+
+// markBefore returns where to begin to look for a serial.
+func markBefore(marks []mark, serial []byte) int64 {
+	n, _ := slices.BinarySearchFunc(marks, serial, func(m mark, serial []byte) int { return compare(m.serial[:m.n], serial) })
+	if n == 0 {
+		return 0
+	}
+	return marks[n-1].at
 }
 
 var errUnreadable = errors.New("the published entries cannot be read")

@@ -3,6 +3,7 @@ package crl
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +62,8 @@ func Build(w io.Writer, t Template, entries iter.Seq[Entry]) error {
 	return nil
 }
 
-// A body is the encoded entries of a CRL: how many octets they are, and how they are written, as often as one likes.
+// A body is the encoded entries of a CRL: how many octets they are, and how they are written. For Build the size is true, and they
+// are written as often as one likes; for a draft it may be a guess, and they are written once.
 type body struct {
 	size  int64
 	write func(w io.Writer) (size int64, err error)
@@ -232,25 +235,30 @@ func (l *tbsCertList) writeTo(w io.Writer) error {
 // writeEntries walks entries once, checks and writes them, and returns how many octets they are.
 func writeEntries(w io.Writer, entries iter.Seq[Entry], delta bool) (size int64, err error) {
 	count := 0
-	b := bufio.NewWriterSize(w, bufferSize)
-	var buf [128]byte
+	b := make([]byte, 0, bufferSize)
+	flush := func() error {
+		n, err := w.Write(b)
+		size += int64(n)
+		b = b[:0]
+		return err
+	}
 	var last, serial []byte
 	for e := range entries {
 		last, serial = serial, e.Serial.Append(last[:0])
 		if count > 0 && compare(last, serial) >= 0 {
 			return 0, fmt.Errorf("entry %s does not come in ascending order of serials, or twice", e.Serial)
 		}
-		der, err := appendEntry(buf[:0], serial, e, delta)
-		if err != nil {
+		if cap(b)-len(b) < maxEntry {
+			if err := flush(); err != nil {
+				return 0, err
+			}
+		}
+		if b, err = appendEntry(b, serial, e, delta); err != nil {
 			return 0, fmt.Errorf("entry %s: %w", e.Serial, err)
 		}
-		if _, err := b.Write(der); err != nil {
-			return 0, err
-		}
-		size += int64(len(der))
 		count++
 	}
-	return size, b.Flush()
+	return size, flush()
 }
 
 // bufferSize is that of buffers between files, hashes and parsers.
@@ -260,6 +268,12 @@ const bufferSize = 256 << 10
 func compare(a, b []byte) int {
 	if len(a) != len(b) {
 		return len(a) - len(b)
+	}
+	if len(a) >= 8 { // which nearly always decide
+		x, y := binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b)
+		if x != y {
+			return cmp.Compare(x, y)
+		}
 	}
 	return bytes.Compare(a, b)
 }
@@ -275,9 +289,10 @@ func appendEntry(b, serial []byte, e Entry, delta bool) ([]byte, error) {
 	if len(serial) == 0 {
 		return nil, errors.New("no serial")
 	}
+	start := len(b)
 	b = append(b, tagSequence, 0, byte(cryptobyte_asn1.INTEGER), byte(len(serial)))
 	if serial[0] >= 0x80 { // a positive INTEGER does not begin with a 1
-		b[3]++
+		b[start+3]++
 		b = append(b, 0)
 	}
 	b = append(b, serial...)
@@ -294,7 +309,7 @@ func appendEntry(b, serial []byte, e Entry, delta bool) ([]byte, error) {
 			byte(cryptobyte_asn1.OBJECT_IDENTIFIER), 3, 0x55, 0x1d, 0x15, // 2.5.29.21, reasonCode
 			byte(cryptobyte_asn1.OCTET_STRING), 3, byte(cryptobyte_asn1.ENUM), 1, byte(e.Reason))
 	}
-	b[1] = byte(len(b) - 2)
+	b[start+1] = byte(len(b) - start - 2)
 	return b, nil
 }
 
@@ -303,7 +318,6 @@ func appendTime(b []byte, t time.Time) ([]byte, error) {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	two := func(n int) { b = append(b, byte('0'+n/10), byte('0'+n%10)) }
 	switch {
 	case year < 1950 || year > 9999:
 		return nil, errors.New("a time is before 1950 or after 9999")
@@ -311,12 +325,11 @@ func appendTime(b []byte, t time.Time) ([]byte, error) {
 		b = append(b, byte(cryptobyte_asn1.UTCTime), 13)
 	default:
 		b = append(b, byte(cryptobyte_asn1.GeneralizedTime), 15)
-		two(year / 100)
+		b = append(b, byte('0'+year/1000), byte('0'+year/100%10))
 	}
-	for _, n := range [...]int{year % 100, int(month), day, hour, minute, second} {
-		two(n)
-	}
-	return append(b, 'Z'), nil
+	year %= 100
+	return append(b, byte('0'+year/10), byte('0'+year%10), byte('0'+month/10), byte('0'+month%10), byte('0'+day/10), byte('0'+day%10),
+		byte('0'+hour/10), byte('0'+hour%10), byte('0'+minute/10), byte('0'+minute%10), byte('0'+second/10), byte('0'+second%10), 'Z'), nil
 }
 
 // appendHeader encodes a tag and a length.

@@ -68,7 +68,7 @@ func checkStream(old, new []byte, issuer *x509.Certificate, scope Scope, now tim
 	if g.next, err = openGateList(bytes.NewReader(new), int64(len(new)), issuer, scope, false, false); err != nil {
 		return err
 	}
-	return g.pass()
+	return firstError(g.pass, g.next.finish)
 }
 
 // parse reads a CRL and checks what can be checked of it alone and at any time.

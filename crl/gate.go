@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -21,8 +22,8 @@ import (
 	"github.com/openjpki/jpki"
 )
 
-// A gateList is a CRL of any size that is read once, from the front: openGateList, nextEntry until there is no more, finish. It
-// takes only what this package publishes, octet for octet, and shares with Build no more than the AlgorithmIdentifiers.
+// A gateList is a CRL of any size that is read once, from the front: openGateList, nextEntry until there is no more, finishSigned,
+// and finish, or sealed if there was no signature before. It takes only what this package publishes, octet for octet, and shares with Build no more than the AlgorithmIdentifiers.
 type gateList struct {
 	issuer  *x509.Certificate
 	scope   Scope
@@ -38,6 +39,7 @@ type gateList struct {
 	alg    algorithm
 	hash   hash.Hash
 	hashed int64 // position up to which the hash has seen the file
+	start  int64 // of the signed part
 	tbsEnd int64
 
 	this, next         time.Time
@@ -50,6 +52,32 @@ type gateList struct {
 	revoked  gateTime
 	reason   byte
 	lastTime []byte // which was found well-formed last, so that equal ones are not looked at again
+
+	marks  []mark
+	markAt int64 // where the next one may be
+}
+
+// A mark is where an entry lies among the entries; some are remembered, so that places of others are found without reading them all.
+type mark struct {
+	at     int64
+	serial [20]byte
+	n      int
+}
+
+const (
+	markEvery = 32 << 10 // octets between marks of shorter lists
+	mostMarks = 4 << 10  // in longer ones
+)
+
+// remember makes a mark of an entry if the last one is far.
+func (l *gateList) remember(at int64, serial []byte) {
+	if at < l.markAt {
+		return
+	}
+	m := mark{at: at - l.bodyStart}
+	m.n = copy(m.serial[:], serial)
+	l.marks = append(l.marks, m)
+	l.markAt = at + max(markEvery, (l.bodyEnd-l.bodyStart)/mostMarks)
 }
 
 // gateTime is a time as digits: YYYYMMDDHHMMSS as a number, which orders like the time.
@@ -92,7 +120,7 @@ func openGateList(src io.ReaderAt, size int64, issuer *x509.Certificate, scope S
 	case at()+length < size:
 		return nil, errors.New("something follows the CRL")
 	}
-	l.hashed = at()
+	l.hashed, l.start = at(), at()
 	length, ok = gateSequence(&s)
 	l.tbsEnd = at() + length
 	if !ok || l.tbsEnd > size {
@@ -233,6 +261,7 @@ func (l *gateList) nextEntry() (bool, error) {
 		return false, fmt.Errorf("entry %X is there twice or out of order", serial)
 	}
 	l.serialN = copy(l.serial[:], serial)
+	l.remember(l.off+int64(l.at-end), serial)
 	timeLength := 2 + int(rest[1])
 	if len(rest) < timeLength || !l.readTime(rest[:timeLength]) {
 		return fail("time")
@@ -258,31 +287,30 @@ func (l *gateList) readTime(b []byte) bool {
 	if bytes.Equal(b, l.lastTime) {
 		return true
 	}
-	digits := b[2:]
-	var n gateTime
+	var century gateTime
 	switch {
-	case b[0] == 0x17 && len(digits) == 13:
-		n = 19
-		if digits[0] < '5' {
-			n = 20
+	case len(b) == 15 && b[0] == 0x17 && b[1] == 13:
+		century = 19
+		if b[2] < '5' {
+			century = 20
 		}
-	case b[0] == 0x18 && len(digits) == 15:
+	case len(b) == 17 && b[0] == 0x18 && b[1] == 15 && b[2] >= '0' && b[2] <= '9' && b[3] >= '0' && b[3] <= '9':
+		century = gateTime(b[2]-'0')*10 + gateTime(b[3]-'0')
 	default:
 		return false
 	}
-	if digits[len(digits)-1] != 'Z' {
+	rest := b[len(b)-13:]
+	date, ok1 := pairs(binary.LittleEndian.Uint64(rest))
+	clock, ok2 := pairs(uint64(binary.LittleEndian.Uint32(rest[8:])) | zeros)
+	if !ok1 || !ok2 || rest[12] != 'Z' {
 		return false
 	}
-	for _, d := range digits[:len(digits)-1] {
-		if d < '0' || d > '9' {
-			return false
-		}
-		n = n*10 + gateTime(d-'0')
-	}
-	second, minute, hour, day, month, year := n%100, n/1e2%100, n/1e4%100, n/1e6%100, n/1e8%100, n/1e10
+	year, month, day, hour := century*100+gateTime(date&0xff), gateTime(date>>8&0xff), gateTime(date>>16&0xff), gateTime(date>>24)
+	minute, second := gateTime(clock&0xff), gateTime(clock>>8&0xff)
 	if second > 59 || minute > 59 || hour > 23 || day < 1 || day > daysIn(month, year) || (b[0] == 0x18) != (year >= 2050) {
 		return false
 	}
+	n := ((((year*100+month)*100+day)*100+hour)*100+minute)*100 + second
 	l.revoked, l.lastTime = n, append(l.lastTime[:0], b...)
 	return true
 }
@@ -339,6 +367,7 @@ func (l *gateList) same(other *gateList, stop func(lastSerial []byte) bool) (boo
 	if stop(serial) || l.entries > 0 && compare(first, l.serial[:l.serialN]) <= 0 {
 		return false, nil
 	}
+	l.remember(l.off+int64(l.at), first)
 	for _, list := range []*gateList{l, other} {
 		list.at += end
 		list.entries += n
@@ -347,20 +376,19 @@ func (l *gateList) same(other *gateList, stop func(lastSerial []byte) bool) (boo
 	return true, nil
 }
 
-// finish reads what follows the entries, which must all have been read, and checks the signature.
-func (l *gateList) finish() error {
+// finishSigned reads what is signed behind the entries, which must all have been read, and ends the hash.
+func (l *gateList) finishSigned() error {
 	if l.off+int64(l.at) != l.bodyEnd {
 		return errors.New("parse: the entries do not end where their list does")
 	}
-	left := l.size - l.bodyEnd
-	if left > maxTail {
+	if l.size-l.bodyEnd > maxTail {
 		return errors.New("parse: too much after the entries")
 	}
-	tail, err := l.peek(int(left))
+	tail, err := l.peek(int(l.tbsEnd - l.bodyEnd))
 	if err != nil {
 		return err
 	}
-	s := cryptobyte.String(tail[:l.tbsEnd-l.bodyEnd])
+	s := cryptobyte.String(tail)
 	var tagged, list cryptobyte.String
 	if !s.ReadASN1(&tagged, cryptobyte_asn1.Tag(0).Constructed().ContextSpecific()) || !s.Empty() || !tagged.ReadASN1(&list, cryptobyte_asn1.SEQUENCE) || !tagged.Empty() {
 		return errors.New("parse: extensions")
@@ -368,7 +396,18 @@ func (l *gateList) finish() error {
 	if err := l.extensions(list); err != nil {
 		return err
 	}
-	signed := cryptobyte.String(tail[l.tbsEnd-l.bodyEnd:])
+	l.at += len(tail)
+	l.digest()
+	return nil
+}
+
+// finish reads what follows the signed part and checks the signature.
+func (l *gateList) finish() error {
+	tail, err := l.peek(int(l.size - l.tbsEnd))
+	if err != nil {
+		return err
+	}
+	signed := cryptobyte.String(tail)
 	var algorithm cryptobyte.String
 	var signature asn1.BitString
 	if !signed.ReadASN1Element(&algorithm, cryptobyte_asn1.SEQUENCE) || !signed.ReadASN1BitString(&signature) || signature.BitLength%8 != 0 || !signed.Empty() {
@@ -377,12 +416,30 @@ func (l *gateList) finish() error {
 	if !bytes.Equal(algorithm, l.alg.identifier) {
 		return fmt.Errorf("not signed with %v", l.alg.name)
 	}
-	l.at += len(tail)
-	l.digest()
 	if l.trusted {
 		return nil
 	}
 	return verifyDigest(l.issuer.PublicKey, l.alg.hash, l.hash.Sum(nil), signature.Bytes)
+}
+
+// sealed reads what was written when the signed part had passed: the length of the whole, again, and what finish reads.
+func (l *gateList) sealed(size int64) error {
+	if size-l.tbsEnd > maxTail {
+		return errors.New("parse: too much after the signed part")
+	}
+	l.size = size
+	from := func(at int64) { l.off, l.at, l.buf = at, 0, l.buf[:0] }
+	from(0)
+	head, err := l.peek(int(l.start))
+	if err != nil {
+		return err
+	}
+	s := cryptobyte.String(head)
+	if length, ok := gateSequence(&s); !ok || !s.Empty() || l.start+length != size {
+		return errors.New("parse: not a CRL, or not all of it")
+	}
+	from(l.tbsEnd)
+	return l.finish()
 }
 
 func verifyDigest(key crypto.PublicKey, h crypto.Hash, digest, signature []byte) error {
@@ -460,7 +517,8 @@ type gate struct {
 
 var errNotAsked = errors.New("cannot tell whether an entry may vanish")
 
-// pass walks both lists side by side, so that its use of memory does not depend on their lengths.
+// pass walks both lists side by side, so that its use of memory does not depend on their lengths. Of the new one it reads what
+// is signed; its finish, or sealed, does the rest.
 func (g gate) pass() error {
 	switch {
 	case g.next.this.After(g.now):
@@ -544,13 +602,13 @@ func (g gate) pass() error {
 	if g.exactly && g.next.entries != int64(len(g.changes)) {
 		return errors.New("there are entries of what has not changed")
 	}
-	if err := g.next.finish(); err != nil {
+	if err := g.next.finishSigned(); err != nil {
 		return err
 	}
 	if g.prev == nil {
 		return nil
 	}
-	if err := g.prev.finish(); err != nil {
+	if err := firstError(g.prev.finishSigned, g.prev.finish); err != nil {
 		return fmt.Errorf("the published one: %w", err)
 	}
 	switch {

@@ -22,10 +22,12 @@ import (
 // delta, from what changed. Steps:
 //  1. wait until no other publisher works on the directory
 //  2. read and verify the published CRL
-//  3. encode the entries, one by one, into a file beside it
-//  4. build the new one of them, with the Unix time in milliseconds for a number, or one more than the published if that is greater
-//  5. read it back from the file and check it against the published one
+//  3. write the new one to a file beside it, all but the signature: the entries, one by one, and what stands around them, with
+//     the Unix time in milliseconds for a number, or one more than the published if that is greater
+//  4. read it back from the file and check it against the published one
+//  5. sign what was read, and check the signature
 //  6. see that the published one is still the same, and give the new one its name, durably
+//     (and with [Config].Gzip put its gzip form beside it)
 //  7. the same with the delta, if the scope has one, under the same number (RFC 5280 §5.2.4)
 //
 // An error leaves the published file as it was. A CRL that is not configured is a [jpki.NotFound]; that somebody who does not
@@ -71,6 +73,7 @@ type known struct {
 	number             *big.Int
 	this               time.Time
 	bodyStart, bodyEnd int64
+	marks              []mark
 }
 
 // maxChanges is how many changes are held in memory; for more the source is read.
@@ -164,7 +167,7 @@ func (p *Publisher) open(t target, delta bool) (*publication, error) {
 		more, err = g.nextEntry()
 	}
 	if err == nil {
-		err = g.finish()
+		err = firstError(g.finishSigned, g.finish)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -188,7 +191,7 @@ func (l *publication) gate(f io.ReaderAt, size int64, old, trusted bool) (*gateL
 }
 
 func (l *publication) learn(info os.FileInfo, g *gateList) {
-	l.known = known{info, g.number, g.this, g.bodyStart, g.bodyEnd}
+	l.known = known{info, g.number, g.this, g.bodyStart, g.bodyEnd, g.marks}
 	id := l.t.scope.ID()
 	id.Delta = l.delta
 	l.p.mu.Lock()
@@ -206,21 +209,9 @@ func (l *publication) whole(ctx context.Context, deltas *publication, number *bi
 	if err != nil {
 		return failed, fmt.Errorf("read what is revoked: %w", err)
 	}
-	name := filepath.Join(filepath.Dir(l.path), "."+filepath.Base(l.path)+".entries")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return failed, err
-	}
-	defer func() { _ = f.Close() }()
-	if err := os.Remove(name); err != nil { // it has no name to be found by, and ends with the process
-		return failed, err
-	}
-	encoded, err := spool(f, entries)
-	if err != nil {
-		return failed, err
-	}
 	st := &state{number: number, position: mark.Position, base: number, basePosition: mark.Position, baseTime: mark.AsOf}
 	template := l.template(number, mark.AsOf, l.p.cfg.Validity)
+	encoded := streamed(entries, l.known.bodyEnd-l.known.bodyStart)
 	if outcome, err := l.replace(ctx, template, encoded, gate{now: now}, st); err != nil || deltas == nil {
 		return outcome, err
 	}
@@ -237,7 +228,7 @@ func (l *publication) incremental(ctx context.Context, deltas *publication, st *
 		return l.whole(ctx, deltas, number, now)
 	}
 	changes = latest(changes)
-	encoded, err := edited(l.prev, l.known.bodyStart, l.known.bodyEnd, changes)
+	encoded, err := edited(l.prev, l.known, changes)
 	if err != nil {
 		return failed, err
 	}
@@ -291,10 +282,6 @@ func (l *publication) make(ctx context.Context, st *state, changes []Change, mar
 	encoded := body{write: func(w io.Writer) (int64, error) {
 		return writeEntries(w, entries, true)
 	}}
-	var err error
-	if encoded.size, err = encoded.write(io.Discard); err != nil {
-		return failed, err
-	}
 	template := l.template(number, mark.AsOf, 2*l.p.cfg.DeltaPeriod)
 	template.Base = st.base
 	return l.replace(ctx, template, encoded, gate{now: now, changes: changes, exactly: true}, nil)
@@ -310,54 +297,41 @@ func (l *publication) template(number *big.Int, asOf time.Time, validity time.Du
 
 // replace builds a list, has it pass the gate and gives it the published one's name.
 func (l *publication) replace(ctx context.Context, template Template, entries body, g gate, st *state) (outcome string, err error) {
-	unfinished, err := makeFile(l.path, func(w io.Writer) error {
-		if err := template.build(w, entries); err != nil {
-			return fmt.Errorf("build CRL %s: %w", l.t.scope.ID(), err)
-		}
-		return nil
-	})
+	d, err := newDraft(l.path, template, entries)
 	if err != nil {
-		return failed, err
+		return failed, fmt.Errorf("build CRL %s: %w", l.t.scope.ID(), err)
 	}
-	defer func() { // gone already if all went well
-		if rm := os.Remove(unfinished); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-			err = errors.Join(err, rm)
-		}
+	defer func() { // the name is gone already if all went well
+		err = errors.Join(err, d.close())
 	}()
-	f, err := os.Open(unfinished)
-	if err != nil {
-		return failed, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return failed, err
-	}
-	if g.next, err = l.gate(f, info.Size(), false, false); err != nil {
-		return refused, err
-	}
 	g.mayVanish = func(s jpki.Serial) (bool, error) { return l.p.cfg.Source.MayVanish(ctx, l.t.scope.Issuer, s) }
-	if l.prev != nil {
-		if g.prev, err = l.gate(l.prev, l.known.info.Size(), true, true); err != nil {
-			return refused, err
+	if l.delta { // what a delta says goes into a complete CRL and may vanish with the base; that it is right is what exactly means
+		g.mayVanish = func(jpki.Serial) (bool, error) { return true, nil }
+	}
+	var signature []byte
+	size := d.size()
+	for moved := true; moved; {
+		if outcome, err := l.letPass(&g, d.f, size); err != nil {
+			return outcome, err
 		}
-		if l.delta { // what a delta says goes into a complete CRL and may vanish with the base; that it is right is what exactly means
-			g.mayVanish = func(jpki.Serial) (bool, error) { return true, nil }
+		if signature == nil {
+			if signature, err = d.sign(template.Signer, g.next.hash.Sum(nil)); err != nil {
+				return failed, err
+			}
+		}
+		if size, moved, err = d.seal(signature); err != nil { // moved: to be read once more
+			return failed, err
 		}
 	}
-	if err := g.pass(); errors.Is(err, errNotAsked) {
-		return failed, err
-	} else if err != nil {
-		return refused, err
-	}
-	if err := l.bySecondParser(f, info.Size()); err != nil {
+	if err := firstError(func() error { return g.next.sealed(size) }, func() error { return l.bySecondParser(d.f, size) }); err != nil {
 		return refused, err
 	}
 	if l.delta && (g.next.base.Cmp(template.Base) != 0) {
 		return refused, errors.New("the delta is for another base")
 	}
-	now := l.p.cfg.Now() // the time of modification that a Server tells is that of publication
+	now, unfinished := l.p.cfg.Now(), d.f.Name() // the time of modification that a Server tells is that of publication
 	err = firstError(
+		d.f.Sync,
 		func() error { return l.writeState(st) },
 		func() error { return os.Chtimes(unfinished, now, now) },
 		l.unchanged,
@@ -366,13 +340,38 @@ func (l *publication) replace(ctx context.Context, template Template, entries bo
 	if err != nil {
 		return failed, err
 	}
-	if info, err = f.Stat(); err != nil {
+	info, err := d.f.Stat()
+	if err != nil {
 		return failed, err
 	}
 	l.learn(info, g.next)
+	if l.p.cfg.Gzip { // without it the list is only longer
+		if err := pack(l.path, d.f, info.Size()); err != nil {
+			l.p.Outcomes.Add("unpacked")
+			l.p.cfg.Log.WarnContext(ctx, "CRL not packed", slog.String("issuer", l.t.scope.Issuer.String()), slog.String("shard", l.t.scope.Partition), slog.Any("error", err))
+		}
+	}
 	l.p.cfg.Log.InfoContext(ctx, "CRL published", slog.String("issuer", l.t.scope.Issuer.String()), slog.String("shard", l.t.scope.Partition), slog.Bool("delta", l.delta),
 		slog.String("number", g.next.number.String()), slog.Int64("entries", g.next.entries), slog.Int64("octets", info.Size()))
 	return published, nil
+}
+
+// letPass reads back the signed part of a draft and holds it against what is published.
+func (l *publication) letPass(g *gate, f io.ReaderAt, size int64) (outcome string, err error) {
+	if g.next, err = l.gate(f, size, false, false); err != nil {
+		return refused, err
+	}
+	if l.prev != nil {
+		if g.prev, err = l.gate(l.prev, l.known.info.Size(), true, true); err != nil {
+			return refused, err
+		}
+	}
+	if err := g.pass(); errors.Is(err, errNotAsked) {
+		return failed, err
+	} else if err != nil {
+		return refused, err
+	}
+	return "", nil
 }
 
 // unchanged sees that nobody put another file into the place of the one that was built upon: a directory may be shared by

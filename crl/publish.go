@@ -65,12 +65,14 @@ type Config struct {
 	// DeltaAlone is from how many octets on a CRL that has deltas is published once a period, and after a change only its
 	// delta is; 0 means 16 MiB.
 	DeltaAlone int64
+	Gzip       bool         // put a gzip form beside each list of 4 KiB or more, for a [Server]
 	Log        *slog.Logger // optional
 }
 
 // A Publisher keeps the CRLs in a directory up to date.
 type Publisher struct {
-	// Outcomes counts publications: "published", "refused" by the check, "failed" before or after it.
+	// Outcomes counts publications: "published", "refused" by the check, "failed" before or after it; "unpacked" those whose
+	// gzip form could not be written.
 	Outcomes jpki.Tally
 
 	cfg Config

@@ -50,26 +50,43 @@ var ErrIndirect = errors.New("an indirect CRL, which may list other issuers' cer
 // A list is refused for the first thing that is not DER, not as RFC 5280 §5 demands, beyond a limit, or not understood: of
 // version 1, indirect, with a serial that is none of ours (see [jpki.Serial]), with an algorithm other than RSA or ECDSA with SHA-256, -384 or -512.
 func Read(r io.Reader, issuer *x509.Certificate, visit func(Entry) error) (*Head, error) {
-	var each func(*rawEntry) error
-	if visit != nil {
-		each = func(e *rawEntry) error {
-			entry, err := e.entry()
-			if err != nil {
-				return err
-			}
-			return visit(entry)
+	if visit == nil {
+		return readVerified(r, issuer, false, nil)
+	}
+	// What was just put together lies in the processor's queues, from where it is slow to copy: each entry is visited once the next one
+	// has been read.
+	var two [2]Entry
+	n := 0
+	head, err := readVerified(r, issuer, false, func(e *rawEntry) error {
+		entry := &two[n&1]
+		n++
+		if err := entry.Serial.SetBytes(e.serial); err != nil {
+			return err
+		}
+		entry.At, entry.Reason = time.Unix(e.at, 0).UTC(), e.reason
+		if n == 1 {
+			return nil
+		}
+		return visit(two[n&1])
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		if err := visit(two[(n-1)&1]); err != nil {
+			return nil, fmt.Errorf("read CRL: %w", err)
 		}
 	}
-	return readVerified(r, issuer, false, each)
+	return head, nil
 }
 
 // Lookup is [Read] for whoever asks about one certificate only and keeps nothing. Of other entries it reads what could
 // forbid the use of the list, their critical extensions, but not the times; the head does not say whether they ascend.
 func Lookup(r io.Reader, issuer *x509.Certificate, serial jpki.Serial) (entry Entry, found bool, head *Head, err error) {
 	var octets [20]byte
-	want := serial.Append(octets[:0])
+	want := numberOf(serial.Append(octets[:0]))
 	head, err = readVerified(r, issuer, true, func(e *rawEntry) (err error) {
-		if !bytes.Equal(e.serial, want) {
+		if e.number != want {
 			return nil
 		}
 		if found {
@@ -315,12 +332,10 @@ func firstOf(errs ...error) error {
 // entries takes the entries, which are length octets. removed says that one has the reason removeFromCRL.
 func (s *source) entries(head *Head, length int64, lazy bool, visit func(*rawEntry) error) (removed bool, err error) {
 	var e rawEntry
-	var octets [20]byte
-	var last []byte // in the buffer until that moves on, then in octets
+	var last number
 	e.lazy = lazy
 	head.Ascending = !lazy
 	for left := length; left > 0; {
-		last = octets[:copy(octets[:], last)]
 		if err := s.fill(int(min(left, maxReadEntry))); err != nil {
 			return false, fmt.Errorf("entry %d: %w", head.Entries, err)
 		}
@@ -329,16 +344,16 @@ func (s *source) entries(head *Head, length int64, lazy bool, visit func(*rawEnt
 			b = b[:left]
 		}
 		for len(b) >= maxReadEntry || int64(len(b)) == left && left > 0 {
-			n, err := e.decode(b)
-			if err != nil {
-				return false, fmt.Errorf("entry %d: %w", head.Entries, err)
-			}
-			if head.Ascending {
-				if len(e.serial) < len(last) || len(e.serial) == len(last) && bytes.Compare(e.serial, last) <= 0 {
-					head.Ascending = false
+			n := usualOctets
+			if !e.usual(b) {
+				if n, err = e.decode(b); err != nil {
+					return false, fmt.Errorf("entry %d: %w", head.Entries, err)
 				}
-				last = e.serial
 			}
+			if head.Ascending && !last.less(e.number) {
+				head.Ascending = false
+			}
+			last = e.number
 			removed = removed || e.reason == jpki.RemoveFromCRL
 			head.Entries++
 			if visit != nil {
@@ -359,6 +374,7 @@ type rawEntry struct {
 	lazy   bool   // decode does not read the time
 	whole  []byte // all of it
 	serial []byte // without leading zeros, 1 to 20 octets
+	number number // serial
 	at     int64  // Unix time
 	reason jpki.Reason
 }
@@ -368,11 +384,76 @@ func (e *rawEntry) entry() (Entry, error) {
 	return Entry{Serial: serial, At: time.Unix(e.at, 0).UTC(), Reason: e.reason}, err
 }
 
+// A number is a serial in words: of hi the lower half is used.
+type number struct{ hi, mid, lo uint64 }
+
+func numberOf(serial []byte) number {
+	var b [20]byte
+	copy(b[20-len(serial):], serial)
+	return number{uint64(binary.BigEndian.Uint32(b[:])), binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[12:])}
+}
+
+func (n number) less(other number) bool {
+	return n.hi < other.hi || n.hi == other.hi && (n.mid < other.mid || n.mid == other.mid && n.lo < other.lo)
+}
+
 // reasonOnly is how an entry's extensions begin if they are a reasonCode, not critical, and nothing else; its value follows.
 const reasonOnly = "\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01"
 
-// decode reads the entry at the beginning of b and returns how many octets it has. There may be millions, so that it is
-// written out by hand for what nearly all of them look like.
+// usualOctets is how long nearly all entries are: a serial of 16 octets, UTCTime, reasonCode.
+const usualOctets = 49
+
+// usual is decode for entries that look like nearly all, of which there may be millions; false for any other and for what is
+// wrong. It looks at several octets at once.
+func (e *rawEntry) usual(b []byte) bool {
+	const (
+		beforeSerial = 0x10<<24 | 2<<16 | (usualOctets-2)<<8 | 0x30
+		beforeTime   = 13<<8 | 0x17
+		afterTime    = 0x55_03_06_0a_30_0c_30<<8 | 'Z' // and reasonOnly begins
+		beforeReason = 0x01_0a_03_04_15_1d_55_03       // reasonOnly ends
+	)
+	if len(b) < usualOctets {
+		return false
+	}
+	little, big, p := binary.LittleEndian, binary.BigEndian, (*[usualOctets]byte)(b)
+	if little.Uint32(p[:]) != beforeSerial || little.Uint16(p[20:]) != beforeTime || little.Uint64(p[34:]) != afterTime || little.Uint64(p[40:]) != beforeReason {
+		return false
+	}
+	reason := jpki.Reason(p[48])
+	e.number = number{0, big.Uint64(p[4:]), big.Uint64(p[12:])}
+	if reason > 10 || reason == 7 || e.number.mid-1<<56 >= 1<<63-1<<56 { // begins with 0, or negative
+		return false
+	}
+	if !e.lazy {
+		// Numbers of two digits each, one in every other octet.
+		day, clock := little.Uint64(p[22:])^zeros8, (uint64(little.Uint32(p[30:]))|zeros)^zeros8
+		if (day|(day+0x7676767676767676)|clock|(clock+0x7676767676767676))&0x8080808080808080 != 0 {
+			return false
+		}
+		day, clock = day*10+day>>8, clock*10+clock>>8
+		year, month, dayOfMonth, hour := int64(day&0xff), day>>16&0xff, int64(day>>32&0xff), int64(day>>48&0xff)
+		minute, second := int64(clock&0xff), int64(clock>>16&0xff)
+		if year < 50 {
+			year += 100
+		}
+		months := &monthDays[(year&3+3)>>2] // every fourth year from 1950 to 2049 is a leap year
+		if month-1 >= 12 || dayOfMonth-1 < 0 || dayOfMonth > int64(months[month]-months[month-1]) || hour > 23 || minute > 59 || second > 59 {
+			return false
+		}
+		days := 365*(year-70) + (year-69)>>2 + int64(months[month-1]) + dayOfMonth - 1
+		e.at = ((days*24+hour)*60+minute)*60 + second
+	}
+	e.whole, e.serial, e.reason = p[:], p[4:20], reason
+	return true
+}
+
+// monthDays are the days of a year before each month, of a leap year and of another.
+var monthDays = [2][16]int16{
+	{0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335, 366},
+	{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365},
+}
+
+// decode reads the entry at the beginning of b, whatever it looks like, and returns how many octets it has.
 func (e *rawEntry) decode(b []byte) (n int, err error) {
 	if len(b) < 2 || b[0] != byte(cryptobyte_asn1.SEQUENCE) {
 		return 0, errDER
@@ -416,7 +497,7 @@ func (e *rawEntry) decode(b []byte) (n int, err error) {
 	if len(serial) > 20 {
 		return 0, errors.New("its serial is longer than 20 octets")
 	}
-	e.serial = serial
+	e.serial, e.number = serial, numberOf(serial)
 
 	if e.lazy && len(b) >= 15 && b[0] == byte(cryptobyte_asn1.UTCTime) && b[1] == 13 {
 		b = b[15:]
@@ -557,11 +638,14 @@ func readTimeOctets(b []byte) (unix int64, n int, ok bool) {
 }
 
 // zeros are four digits that fill up four others to eight.
-const zeros = '0'<<32 | '0'<<40 | '0'<<48 | '0'<<56
+const (
+	zeros  = '0'<<32 | '0'<<40 | '0'<<48 | '0'<<56
+	zeros8 = zeros | zeros>>32
+)
 
 // pairs reads eight digits at once: the numbers that pairs of them make, one in the lower octet of each.
 func pairs(digits uint64) (numbers int, ok bool) {
-	d := digits ^ 0x3030303030303030 // 0 to 9, of digits
+	d := digits ^ zeros8 // 0 to 9, of digits
 	ok = (d|(d+0x7676767676767676))&0x8080808080808080 == 0
 	d = d*10 + d>>8
 	return int(d&0xff | d>>8&0xff00 | d>>16&0xff0000 | d>>24&0xff000000), ok

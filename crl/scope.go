@@ -26,7 +26,7 @@ type Entry struct {
 // It is comparable.
 type ID struct {
 	Issuer    jpki.IssuerID
-	Partition string // a municipality code, five or six digits
+	Partition string // a municipality code, five or six digits, or a [Shard]
 	Delta     bool   // its delta CRL
 }
 
@@ -47,7 +47,7 @@ func ParsePath(s string) (ID, error) {
 		id.Partition = ""
 	}
 	if !ok || !ok2 || err != nil || name == "" || !id.valid() {
-		return ID{}, errors.New("not of the form sign-1/99101.crl, sign-1/full.crl or sign-1/99101-delta.crl")
+		return ID{}, errors.New("not of the form sign-1/99101.crl, sign-1/h7.crl, sign-1/full.crl or sign-1/99101-delta.crl")
 	}
 	return id, nil
 }
@@ -71,6 +71,9 @@ func (id ID) valid() bool {
 	if _, err := jpki.ParseIssuerID(id.Issuer.String()); err != nil {
 		return false
 	}
+	if _, shard := ParseShard(id.Partition); shard {
+		return true
+	}
 	for _, c := range []byte(id.Partition) {
 		if c < '0' || c > '9' {
 			return false
@@ -83,7 +86,7 @@ func (id ID) valid() bool {
 // issuingDistributionPoint are made from the same Scope, so that they cannot differ.
 type Scope struct {
 	Issuer        jpki.IssuerID
-	Partition     string // a municipality code; "" for the full CRL of the issuer
+	Partition     string // a municipality code or a [Shard]; "" for the full CRL of the issuer
 	DirectoryName []byte // DER of the distribution point's Name; nil for the full CRL
 	URL           string // where the CRL is served: http, ending with "/" and the ID's path; of a partition it may be empty
 	DeltaURL      string // where its delta CRLs are served, likewise; "" if there are none
@@ -95,7 +98,7 @@ func (s Scope) ID() ID { return ID{Issuer: s.Issuer, Partition: s.Partition} }
 // Validate reports the first thing wrong with a scope.
 func (s Scope) Validate() error {
 	if !s.ID().valid() {
-		return fmt.Errorf("CRL scope %q: the partition is not a municipality code, or the issuer is none", s.ID())
+		return fmt.Errorf("CRL scope %q: the partition is not a municipality code or a shard, or the issuer is none", s.ID())
 	}
 	delta := s.ID()
 	delta.Delta = true

@@ -1,8 +1,6 @@
 package crl
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +24,7 @@ type ServerConfig struct {
 }
 
 // A Server answers GET and HEAD of /crl/ and an [ID.Path], such as /crl/sign-1/99101.crl, with the CRL, and anything else
-// with a problem. It answers conditional and range requests.
+// with a problem. It answers conditional and range requests, and with the list's gzip form, which has a tag of its own, who accepts that.
 type Server struct {
 	// Outcomes counts answers: "ok", "partial", "not-modified", "precondition-failed", "bad-range", or the name of a problem.
 	Outcomes jpki.Tally
@@ -38,7 +37,7 @@ type Server struct {
 // served is what was learnt from the content of a file.
 type served struct {
 	info os.FileInfo
-	etag string
+	tag  string    // of its content
 	next time.Time // nextUpdate
 }
 
@@ -74,18 +73,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer f.Close()
 
-	now := s.cfg.Now()
+	now, length := s.cfg.Now(), file.info.Size()
 	fresh := max(0, min(s.cfg.MaxAge, file.next.Sub(now)))
 	h := w.Header()
 	h.Set("Content-Type", "application/pkix-crl")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("ETag", file.etag)
+	h.Set("Vary", "Accept-Encoding")
+	tag := file.tag
+	if acceptsGzip(r.Header) {
+		if packed, info := openPacked(f.Name(), tag); packed != nil {
+			defer packed.Close()
+			f, tag, length = packed, tag+"-gzip", info.Size()
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	h.Set("ETag", `"`+tag+`"`)
 	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d, must-revalidate", int(fresh/time.Second)))
 	modified := file.info.ModTime()
 	if now.Sub(modified) < settled { // a CRL that follows within the second would have the same Last-Modified
 		modified = time.Time{}
 	}
-	http.ServeContent(counter{w, &s.Outcomes}, r, "", modified, f)
+	http.ServeContent(counter{w, &s.Outcomes, length}, r, "", modified, f)
 }
 
 // open opens the file a request is about and learns from it what the answer's head needs.
@@ -130,11 +138,11 @@ func (s *Server) learn(id ID, f *os.File) (served, error) {
 	if err != nil {
 		return served{}, err
 	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, io.NewSectionReader(f, 0, info.Size())); err != nil {
+	tag, err := tagOf(f, info.Size())
+	if err != nil {
 		return served{}, err
 	}
-	file := served{info, `"` + hex.EncodeToString(hash.Sum(nil)[:16]) + `"`, next}
+	file := served{info, tag, next}
 	s.files[id] = file
 	return file, nil
 }
@@ -153,6 +161,7 @@ func headTimes(f io.ReaderAt) (this, next time.Time, err error) {
 type counter struct {
 	http.ResponseWriter
 	outcomes *jpki.Tally
+	length   int64 // of the whole, of which ServeContent says nothing if it is encoded
 }
 
 func (c counter) WriteHeader(status int) {
@@ -167,6 +176,7 @@ func (c counter) WriteHeader(status int) {
 		c.outcomes.Add("bad-range")
 	default:
 		c.outcomes.Add("ok")
+		c.Header().Set("Content-Length", strconv.FormatInt(c.length, 10))
 	}
 	c.ResponseWriter.WriteHeader(status)
 }

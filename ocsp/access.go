@@ -32,7 +32,12 @@ type Access struct {
 	// Anchors are the certificates from which those of requestors descend; required for signatures. With anchors every
 	// signature has to be right, even where none is needed; without, nobody can judge them and they are not looked at.
 	//
-	// A signature says who asks and does not keep others from sending the same request again.
+	// A signature says who asks; it does not keep others from sending the same request again. That is accepted: OCSP
+	// requests have no time, so only a memory of every nonce ever signed, shared by all responders, could tell, and a
+	// shorter one would promise what it does not keep. Whoever can record a request has seen its answer beside it and learns
+	// later statuses of the same certificates, of no others. Such a request counts against the quota of the address that
+	// sends it, never of the requestor, whom it would otherwise lock out. To keep statuses from others use ByCertificate:
+	// over TLS there is nothing to record.
 	Anchors []*x509.Certificate
 }
 

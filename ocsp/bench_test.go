@@ -76,6 +76,16 @@ func BenchmarkExchange(b *testing.B) {
 			}
 		}
 	})
+	fresh := newWorld(b, p256(), p256(), p256(), now, withStatuses(good))
+	b.Run("signed", func(b *testing.B) {
+		q := ocsp.Query{Request: must(must(ocsp.NewRequest(fresh.first.cert, crypto.SHA1, nil, fresh.good)).Marshal())}
+		b.ReportAllocs()
+		for b.Loop() {
+			if r := fresh.responder.Exchange(b.Context(), &q); len(r.Body) < 100 {
+				b.Fatal(r)
+			}
+		}
+	})
 	b.Run("nonce", func(b *testing.B) {
 		q := ocsp.Query{Request: der(make([]byte, 32))}
 		b.ReportAllocs()

@@ -120,7 +120,8 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 			return r.refuse(Unauthorized)
 		}
 		// What was never issued is not kept: there is no end of such numbers.
-		x := r.begin(d, ask.at, asOf, []Answer{{CertID: CertID{Raw: bytes.Clone(ask.certID)}, Unknown: true}}, nil)
+		x := &answers{producedAt: ask.at, list: []Answer{{CertID: CertID{Raw: bytes.Clone(ask.certID)}, Unknown: true}}}
+		r.date(x, d, asOf)
 		return r.uncached(ctx, q, d, x)
 	}
 	if stateNumber(st.State) == 0 || !writable(st.Since) {
@@ -135,7 +136,7 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 				switch t := r.terms(had.thisUpdate, had.nextUpdate, st.State); {
 				case !t.covers(ask.at):
 				case t.due(ask.at):
-					r.refresh(k, d, ask, &st, asOf)
+					r.refresh(&k, d, ask, &st, asOf)
 					fallthrough
 				default:
 					r.counts.one(countNear)
@@ -144,7 +145,7 @@ func (r *Responder) single(ctx context.Context, q *Query, ask *question) Reply {
 			}
 		}
 	}
-	got, refusal := r.fetch(ctx, k, d, ask, &st, asOf)
+	got, refusal := r.fetch(ctx, &k, d, ask, &st, asOf)
 	switch {
 	case refusal == Successful:
 		return r.reply(q, ask.at, &got, st.State)
@@ -197,7 +198,9 @@ func (r *Responder) several(ctx context.Context, q *Query, n named, m *message, 
 			}
 		}
 	}
-	return r.uncached(ctx, q, d, r.begin(d, at, asOf, list, m.Nonce))
+	x := &answers{producedAt: at, list: list, nonce: m.Nonce}
+	r.date(x, d, asOf)
+	return r.uncached(ctx, q, d, x)
 }
 
 // splitSerial returns the last octet of a CertID's serial, which is as random as any.
@@ -258,16 +261,14 @@ func (a *Answer) set(st *jpki.Status) bool {
 	return stateNumber(st.State) != 0 && writable(a.RevokedAt)
 }
 
-// begin returns answers with their times: producedAt was taken before the statuses were read, so that an answer never
-// claims to be newer than what it is made of; thisUpdate is the view it rests on.
-func (r *Responder) begin(d *delegate, at, asOf time.Time, list []Answer, nonce []byte) *answers {
-	x := &answers{producedAt: at, list: list, nonce: nonce}
-	this := earliest(at, asOf).UTC().Truncate(time.Second)
+// date enters the times into answers. producedAt was taken before the statuses were read, so that an answer never claims
+// to be newer than what it is made of; thisUpdate is the view it rests on.
+func (r *Responder) date(x *answers, d *delegate, asOf time.Time) {
+	this := earliest(x.producedAt, asOf).UTC().Truncate(time.Second)
 	next := earliest(this.Add(r.cfg.Validity), d.Certificate.NotAfter.UTC())
-	for i := range list {
-		list[i].ThisUpdate, list[i].NextUpdate = this, next
+	for i := range x.list {
+		x.list[i].ThisUpdate, x.list[i].NextUpdate = this, next
 	}
-	return x
 }
 
 // uncached signs for one request alone.

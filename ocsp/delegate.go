@@ -44,6 +44,7 @@ type delegate struct {
 	retention time.Duration
 
 	here    bool          // the key is in our own memory: signing takes no longer than the processor needs
+	quick   bool          // and it signs so fast that its answers go out together, see gathering
 	every   uint32        // one signature of so many is checked by the certificate's key
 	made    atomic.Uint32 // signatures
 	doubted atomic.Bool   // one was wrong: from then on each is checked
@@ -80,7 +81,7 @@ func newDelegate(d Delegate, cfg *Config) (*delegate, error) {
 			want = x509.ECDSAWithSHA384
 		}
 		if out.here {
-			out.every = checkOneOf
+			out.every, out.quick = checkOneOf, key.Curve == elliptic.P256()
 		}
 	}
 	for _, s := range signatures {
@@ -197,13 +198,19 @@ func latest(a, b time.Time) time.Time {
 // errWrong means that a key or our own writer made something that does not say what it should.
 var errWrong = errors.New("the response made is not what it should be")
 
-// drafts are for what is signed: it is copied into the response.
-var drafts = sync.Pool{New: func() any { return newBackwards(512) }}
+// A draft is what making a response takes besides the response.
+type draft struct {
+	data backwards // what is signed; it is copied into the response
+	read Response
+}
+
+var drafts = sync.Pool{New: func() any { return &draft{data: *newBackwards(512), read: Response{Answers: make([]Answer, 0, 1)}} }}
 
 // respond returns the signed DER of a successful response, which was read again and compared.
 func (d *delegate) respond(x *answers) ([]byte, error) {
-	w := drafts.Get().(*backwards)
-	defer drafts.Put(w)
+	t := drafts.Get().(*draft)
+	defer drafts.Put(t)
+	w := &t.data
 	w.i = len(w.b)
 	w.responseData(d.id, x)
 	tbs := w.bytes()
@@ -211,10 +218,15 @@ func (d *delegate) respond(x *answers) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign OCSP response: %w", err)
 	}
-	out := newBackwards(len(tbs) + len(signature) + len(d.signedBy) + len(d.certs) + 48)
+	var out backwards
+	out.i = len(tbs) + len(signature) + len(d.signedBy) + len(d.certs) + 48
+	out.b = make([]byte, out.i)
 	out.response(tbs, d.signedBy, signature, d.certs)
 	check := d.every <= 1 || d.made.Add(1)%d.every == 0 || d.doubted.Load()
-	if err := d.confirm(out.bytes(), x, check); err != nil {
+	t.read = Response{Raw: out.bytes(), Answers: t.read.Answers[:0], Certificates: t.read.Certificates[:0]}
+	err = d.confirm(&t.read, x, check)
+	t.read.Raw, t.read.tbs, t.read.signature = nil, nil, nil
+	if err != nil {
 		d.doubted.Store(true)
 		return nil, err
 	}
@@ -223,8 +235,8 @@ func (d *delegate) respond(x *answers) ([]byte, error) {
 
 // confirm reads a response and reports whether it says what x does, in the delegate's name and, if asked, with its
 // signature. It is the reader that relying parties use, not the writer run backwards.
-func (d *delegate) confirm(der []byte, x *answers, signature bool) error {
-	r := Response{Raw: der, known: d.Certificate, Answers: make([]Answer, 0, len(x.list))}
+func (d *delegate) confirm(r *Response, x *answers, signature bool) error {
+	r.known = d.Certificate
 	if err := r.parse(); err != nil {
 		return fmt.Errorf("%w: %w", errWrong, err)
 	}

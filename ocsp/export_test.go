@@ -1,6 +1,9 @@
 package ocsp
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // DecodePath is [DecodeGET] for a path that is a string.
 func DecodePath(path string) ([]byte, error) { return decodePath(path, nil) }
@@ -22,4 +25,15 @@ func Respond(given Delegate, id CertID, at time.Time) func() ([]byte, error) {
 func ReadSimple(der []byte) (certID, issuer, serial []byte, ok bool) {
 	q, ok := readSimple(der)
 	return q.certID, q.issuer, q.serial, ok
+}
+
+// Gatherer returns what answers just signed go through.
+func Gatherer() (pass func()) { return new(gathering).pass }
+
+// Gathered is how many go together.
+const Gathered = gathered
+
+// HTTPDate is a time as a head has it, and as net/http has it.
+func HTTPDate(t time.Time) (ours, theirs string) {
+	return string(appendDate([]byte("x"), t)[1:]), t.UTC().Format(http.TimeFormat)
 }

@@ -23,7 +23,7 @@ func (r *Responder) head(body []byte, thisUpdate, nextUpdate time.Time, maxAge i
 	h := make([]byte, 0, 288)
 	h = append(h, headType...)
 	h = append(h, "Last-Modified: "...)
-	h = thisUpdate.UTC().AppendFormat(h, http.TimeFormat)
+	h = appendDate(h, thisUpdate)
 	h = append(h, "\r\n"+headTag+`"`...)
 	h = hex.AppendEncode(h, sum[:12])
 	h = append(h, "\"\r\nCache-Control: max-age="...)
@@ -37,8 +37,26 @@ func (r *Responder) head(body []byte, thisUpdate, nextUpdate time.Time, maxAge i
 		h = append(h, ", private"...)
 	}
 	h = append(h, ", no-transform, must-revalidate\r\nExpires: "...)
-	h = nextUpdate.UTC().AppendFormat(h, http.TimeFormat)
+	h = appendDate(h, nextUpdate)
 	return append(h, "\r\n"...)
+}
+
+// appendDate appends a time as http.TimeFormat has it, of a year of four digits, in a fraction of the time that takes.
+func appendDate(h []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	h = append(h, http.TimeFormat...)
+	b := h[len(h)-len(http.TimeFormat):]
+	copy(b, t.Weekday().String()[:3])
+	digits(b[5:7], day)
+	copy(b[8:11], month.String()[:3])
+	digits(b[12:14], year/100)
+	digits(b[14:16], year%100)
+	digits(b[17:19], hour)
+	digits(b[20:22], minute)
+	digits(b[23:25], second)
+	return h
 }
 
 // refusalHeads are the heads of unsigned responses, which nobody may keep.

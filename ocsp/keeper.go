@@ -47,14 +47,15 @@ type KeeperConfig struct {
 // life is left, or up to a tenth of it earlier, which differs from post to post. The old delegate answers until the new one
 // is in force. When the authority cannot be reached there is time to try again, at every look.
 type Keeper struct {
-	cfg  KeeperConfig
-	turn sync.Mutex // one look at a time; guards next and told
-	next []Delegate // certified, but not valid yet
-	told bool       // Use knows all the holders
+	cfg    KeeperConfig
+	turn   sync.Mutex // one look at a time; guards posts, next, shares and told
+	posts  []Post
+	shares []float64  // how much earlier than the last third, as a share of the life
+	next   []Delegate // certified, but not valid yet
+	told   bool       // Use knows all the holders
 
 	mu       sync.Mutex // guards holders
 	holders  []Delegate // zero for nobody
-	shares   []float64  // how much earlier than the last third, as a share of the life
 	outcomes jpki.Tally
 }
 
@@ -74,22 +75,59 @@ func NewKeeper(cfg KeeperConfig) (*Keeper, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second
 	}
-	n := len(cfg.Posts)
-	k := &Keeper{cfg: cfg, holders: make([]Delegate, n), next: make([]Delegate, n), shares: make([]float64, n)}
-	random := make([]byte, n)
-	if _, err := io.ReadFull(cfg.Rand, random); err != nil {
-		return nil, fmt.Errorf("make keeper of delegates: %w", err)
-	}
-	for i, p := range cfg.Posts {
-		if p.IssuerCertificate == nil || p.NewKey == nil {
-			return nil, errors.New("make keeper of delegates: a post lacks the issuer's certificate or NewKey")
-		}
-		k.shares[i] = float64(random[i]) / 255 / 10
-		if p.Now != nil {
-			k.holders[i] = *p.Now
+	k := &Keeper{cfg: cfg}
+	for _, p := range cfg.Posts {
+		if err := k.add(p); err != nil {
+			return nil, fmt.Errorf("make keeper of delegates: %w", err)
 		}
 	}
 	return k, nil
+}
+
+// add makes room for a post, the last.
+func (k *Keeper) add(p Post) error {
+	if p.IssuerCertificate == nil || p.NewKey == nil {
+		return errors.New("a post lacks the issuer's certificate or NewKey")
+	}
+	var random [1]byte
+	if _, err := io.ReadFull(k.cfg.Rand, random[:]); err != nil {
+		return err
+	}
+	holder := Delegate{}
+	if p.Now != nil {
+		holder = *p.Now
+	}
+	k.posts, k.shares = append(k.posts, p), append(k.shares, float64(random[0])/255/10)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.holders, k.next = append(k.holders, holder), append(k.next, Delegate{})
+	return nil
+}
+
+// AddPost adds a post, as for a new generation, and has it filled before it returns; the others are left alone. After an
+// error there is no such post.
+func (k *Keeper) AddPost(ctx context.Context, p Post) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	err := k.add(p)
+	if err != nil {
+		return fmt.Errorf("add post for %s: %w", p.Issuer, err)
+	}
+	i := len(k.posts) - 1
+	err = k.fill(ctx, i)
+	if err == nil && k.holders[i].Certificate == nil {
+		err = errors.New("the certificate is not valid yet")
+	}
+	if err == nil {
+		err = k.tell()
+	}
+	if err != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.posts, k.shares, k.holders, k.next = k.posts[:i], k.shares[:i], k.holders[:i], k.next[:i]
+		return fmt.Errorf("add post for %s: %w", p.Issuer, err)
+	}
+	return nil
 }
 
 // Delegates returns those who hold the posts now.
@@ -127,34 +165,47 @@ func (k *Keeper) Look(ctx context.Context) error {
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	var failed []error
-	for i := range k.cfg.Posts {
-		now := k.cfg.Now()
-		if k.next[i].Certificate == nil && k.due(i, now) {
-			d, err := k.renew(ctx, &k.cfg.Posts[i], k.holders[i].Certificate)
-			if err != nil {
-				k.outcomes.Add("failed")
-				failed = append(failed, fmt.Errorf("renew delegate for %s: %w", k.cfg.Posts[i].Issuer, err))
-				continue
-			}
-			k.outcomes.Add("renewed")
-			k.next[i] = d
-		}
-		if c := k.next[i].Certificate; c != nil && !now.Before(c.NotBefore) {
-			k.mu.Lock()
-			k.holders[i], k.next[i] = k.next[i], Delegate{}
-			k.mu.Unlock()
-			k.told = false
+	for i := range k.posts {
+		if err := k.fill(ctx, i); err != nil {
+			failed = append(failed, fmt.Errorf("renew delegate for %s: %w", k.posts[i].Issuer, err))
 		}
 	}
-	if holders := k.Delegates(); !k.told && len(holders) > 0 {
-		if err := k.cfg.Use(holders); err != nil {
-			k.outcomes.Add("refused")
+	if !k.told && len(k.Delegates()) > 0 {
+		if err := k.tell(); err != nil {
 			failed = append(failed, err)
-		} else {
-			k.told = true
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// fill replaces the holder of a post if it is time to.
+func (k *Keeper) fill(ctx context.Context, i int) error {
+	now := k.cfg.Now()
+	if k.next[i].Certificate == nil && k.due(i, now) {
+		d, err := k.renew(ctx, &k.posts[i], k.holders[i].Certificate)
+		if err != nil {
+			k.outcomes.Add("failed")
+			return err
+		}
+		k.outcomes.Add("renewed")
+		k.next[i] = d
+	}
+	if c := k.next[i].Certificate; c != nil && !now.Before(c.NotBefore) {
+		k.mu.Lock()
+		k.holders[i], k.next[i] = k.next[i], Delegate{}
+		k.mu.Unlock()
+		k.told = false
+	}
+	return nil
+}
+
+// tell has the holders used.
+func (k *Keeper) tell() error {
+	err := k.cfg.Use(k.Delegates())
+	if k.told = err == nil; !k.told {
+		k.outcomes.Add("refused")
+	}
+	return err
 }
 
 // due reports whether a post has to be filled anew.

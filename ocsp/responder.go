@@ -161,8 +161,9 @@ type Responder struct {
 		sync.Mutex
 		m map[key]*flight
 	}
-	signing chan struct{} // holds one for each signature being made
-	waiting atomic.Int64  // requests that wait for a flight
+	signing   chan struct{} // holds one for each signature being made
+	waiting   atomic.Int64  // requests that wait for a flight
+	gathering gathering     // of answers just signed
 
 	counts   counts
 	outcomes jpki.Tally // of HTTP only

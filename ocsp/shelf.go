@@ -16,7 +16,8 @@ import (
 //
 // Get returns a value that was put under this very key, or false: any trouble is a miss, and it returns when ctx ends.
 // Get must not keep key, of which it may make a copy: the octets are used again once it has returned.
-// Put may lose what it is given and never blocks; ttl is how long the value can be of use. Both are called by several
+// Put may lose what it is given and never blocks; it may keep key and value, which nobody changes any more. ttl is how long the
+// value can be of use. Both are called by several
 // goroutines at once. What a shelf outside the process returns is believed only after it was verified.
 type Shelf interface {
 	Get(ctx context.Context, key string) (value []byte, ok bool)
@@ -147,7 +148,7 @@ func (k *key) openFar(value []byte, d *delegate, x *answers, macs *macs) (out ke
 	x.producedAt = time.Unix(out.producedAt, 0).UTC()
 	x.list[0].ThisUpdate, x.list[0].NextUpdate = time.Unix(out.thisUpdate, 0).UTC(), time.Unix(out.nextUpdate, 0).UTC()
 	d.complete(x)
-	if len(body) > MaxResponseBytes || out.producedAt < out.thisUpdate || d.confirm(body, x, macs == nil) != nil {
+	if len(body) > MaxResponseBytes || out.producedAt < out.thisUpdate || d.confirm(&Response{Raw: body}, x, macs == nil) != nil {
 		return out, false
 	}
 	out.body = body

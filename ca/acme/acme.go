@@ -76,6 +76,8 @@ type Enrolment struct {
 	orders       orders
 	phones       http.Handler // nil without Phones
 	finalizing   finalizations
+	revoking     revocations
+	nonces       *nonces
 	outcomes     jpki.Tally
 }
 
@@ -87,7 +89,7 @@ func New(c Config) (*Enrolment, error) {
 		c.NewID == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("acme: every field of Config is required")
 	}
-	e := &Enrolment{Config: c, roots: x509.NewCertPool(), stations: map[string]Station{}}
+	e := &Enrolment{Config: c, roots: x509.NewCertPool(), stations: map[string]Station{}, nonces: newNonces(c.NewID())}
 	e.roots.AddCert(c.Root)
 	known := map[string]bool{}
 	for _, p := range c.Provisioners {

@@ -99,8 +99,13 @@ func (s service) RenewCertificate(req *casapi.RenewCertificateRequest) (*casapi.
 	return &casapi.RenewCertificateResponse{Certificate: cert, CertificateChain: []*x509.Certificate{s.e.Root}}, nil
 }
 
-// RevokeCertificate has nothing to do: database.Revoke ends a certificate.
-func (service) RevokeCertificate(req *casapi.RevokeCertificateRequest) (*casapi.RevokeCertificateResponse, error) {
+// RevokeCertificate ends a phone's certificate. With a station's it has nothing to do: database.Revoke ends that.
+func (s service) RevokeCertificate(req *casapi.RevokeCertificateRequest) (*casapi.RevokeCertificateResponse, error) {
+	if r := s.e.revoking.find(req.SerialNumber); r != nil {
+		if err := s.e.revokePhone(r, req.ReasonCode); err != nil {
+			return nil, err
+		}
+	}
 	return &casapi.RevokeCertificateResponse{Certificate: req.Certificate}, nil
 }
 

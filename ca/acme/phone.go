@@ -70,8 +70,7 @@ func isSandbox(c *x509.Certificate) bool { return slices.Contains(c.Subject.Orga
 // acmePath is below which phones speak ACME.
 const acmePath = "/acme"
 
-// newPhones returns the handler for phones: smallstep's, of which only what a phone needs is served. Keys of accounts are
-// not changed in the minutes that an enrolment lives, and certificates are revoked where their holder is known.
+// newPhones returns the handler for phones: smallstep's, with detours where it leaves something to us.
 func (e *Enrolment) newPhones() http.Handler {
 	r := chi.NewRouter()
 	problem := func(p jpki.Problem) http.HandlerFunc {
@@ -83,7 +82,7 @@ func (e *Enrolment) newPhones() http.Handler {
 	return r
 }
 
-// served passes on the routes of smallstep's ACME that there are here.
+// served passes on the routes of smallstep's ACME.
 type served struct {
 	e *Enrolment
 	r chi.Router
@@ -92,8 +91,10 @@ type served struct {
 // MethodFunc adds a route.
 func (s served) MethodFunc(method, pattern string, h http.HandlerFunc) {
 	switch {
-	case strings.Contains(pattern, "/key-change/"), strings.HasSuffix(pattern, "/revoke-cert"):
-		return
+	case strings.HasSuffix(pattern, keyChangePath):
+		h = s.e.changeKey(h)
+	case strings.HasSuffix(pattern, "/revoke-cert"):
+		h = s.e.revokeCert(h)
 	case strings.HasSuffix(pattern, "/directory"):
 		h = s.e.directory
 	case strings.HasSuffix(pattern, "/finalize"):
@@ -115,6 +116,7 @@ func (e *Enrolment) directory(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"newNonce": base + "new-nonce", "newAccount": base + "new-account", "newOrder": base + "new-order",
+		"revokeCert": base + "revoke-cert", "keyChange": base + keyChangePath[1:],
 		"meta": map[string]any{"externalAccountRequired": true},
 	})
 }
@@ -182,7 +184,7 @@ func blame(err error) {
 	switch {
 	case errors.Is(a.Err, jose.ErrCryptoFailure):
 		was = stepacme.NewError(stepacme.ErrorUnauthorizedType, "")
-	case syntax, types, cborTypes, encoding:
+	case syntax, types, cborTypes, encoding, a.Err != nil && a.Err.Error() == otherCertificate:
 		was = stepacme.NewError(stepacme.ErrorMalformedType, "")
 	default:
 		return

@@ -78,7 +78,7 @@ func (e *Enrolment) finalize(h http.HandlerFunc) http.HandlerFunc {
 // it is meant. Steps:
 //  1. find the order by the attested key
 //  2. check it all again, in one transaction, and write down the request: it is the one that counts if this is repeated
-//  3. ca.Authority.Issue does the rest, under the order as idempotency key: rules, intents, lints, audit
+//  3. ca.Authority.Issue does the rest, or Renew, under the order as idempotency key: rules, intents, lints, audit
 //  4. end the order with the certificate
 //
 // Killed in between, the same order is finalized again: Issue returns what it issued, or begins anew once
@@ -94,14 +94,18 @@ func (e *Enrolment) certifyPhone(csr *x509.CertificateRequest) (*casapi.CreateCe
 		return nil, errors.New("nobody finalizes an order for this key")
 	}
 	// 2.
-	enrolment, kind, request, err := e.admit(f, csr)
+	a, err := e.admit(f, csr)
 	if err != nil {
 		return nil, asACME(err)
 	}
 	// 3.
-	issued, err := e.Authority.Issue(f.ctx, enrolment.By, ca.IssueRequest{
-		IdempotencyKey: "acme-" + f.order, Holder: enrolment.Holder, Token: enrolment.Token, Parent: &enrolment.Parent,
-		Requests: []ca.KeyRequest{{Kind: kind, Request: request}},
+	command := e.Authority.Issue
+	if a.renews {
+		command = e.Authority.Renew
+	}
+	issued, err := command(f.ctx, a.By, ca.IssueRequest{
+		IdempotencyKey: "acme-" + f.order, Holder: a.Holder, Token: a.Token, Parent: &a.Parent,
+		Requests: []ca.KeyRequest{{Kind: a.kind, Request: a.request}},
 	})
 	if err != nil {
 		return nil, asACME(err)
@@ -123,10 +127,18 @@ func (e *Enrolment) certifyPhone(csr *x509.CertificateRequest) (*casapi.CreateCe
 	return &casapi.CreateCertificateResponse{Certificate: leaf, CertificateChain: []*x509.Certificate{issuer}}, nil
 }
 
+// admitted is what counts of an order that is being finalized.
+type admitted struct {
+	store.PhoneEnrolment
+	kind    jpki.Kind
+	request []byte
+	renews  bool // in the place of a certificate that the phone has
+}
+
 // admit checks an order that is being finalized. It returns the request that counts.
-func (e *Enrolment) admit(f *finalization, csr *x509.CertificateRequest) (enrolment store.PhoneEnrolment, kind jpki.Kind, request []byte, err error) {
+func (e *Enrolment) admit(f *finalization, csr *x509.CertificateRequest) (a admitted, err error) {
 	if ca.CarriesMyNumber(csr) { // which must not be written down
-		return enrolment, "", nil, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
+		return a, jpki.Errorf(jpki.MyNumberPresent, "in the certification request")
 	}
 	err = e.Store.Update(f.ctx, func(tx *store.Tx) error {
 		o, err := tx.ACMEOrder(f.order)
@@ -137,35 +149,38 @@ func (e *Enrolment) admit(f *finalization, csr *x509.CertificateRequest) (enrolm
 		if err != nil {
 			return err
 		}
-		if enrolment, err = tx.PhoneEnrolmentOf(o.Account); err != nil {
+		if a.PhoneEnrolment, err = tx.PhoneEnrolmentOf(o.Account); err != nil {
 			return err
 		}
 		if az.Account != o.Account || az.Status != string(stepacme.StatusValid) || az.ChallengeStatus != string(stepacme.StatusValid) || az.Fingerprint != f.fingerprint {
 			return jpki.Errorf(jpki.Unauthorized, "the key is not attested for this order")
 		}
-		if o.Request == nil {
-			if !e.Now().Before(enrolment.ExpiresAt) {
-				return errEnded
-			}
-			if kind, err = requestedKind(csr, enrolment.Kinds); err != nil {
+		if o.Request != nil {
+			first, err := x509.ParseCertificateRequest(o.Request)
+			if err != nil {
 				return err
 			}
-			sum := sha256.Sum256([]byte(az.Identifier))
-			if err := tx.SetPhoneDevice(enrolment.ID, hex.EncodeToString(sum[:])); err != nil {
-				return err
-			}
-			request = csr.Raw
-			return tx.RequestACMEOrder(o.ID, request)
-		}
-		request = o.Request
-		first, err := x509.ParseCertificateRequest(request)
-		if err != nil {
+			a.request, a.renews = o.Request, o.Renews
+			a.kind, err = requestedKind(first, a.Kinds)
 			return err
 		}
-		kind, err = requestedKind(first, enrolment.Kinds)
-		return err
+		if !e.Now().Before(a.ExpiresAt) {
+			return errEnded
+		}
+		if a.kind, err = requestedKind(csr, a.Kinds); err != nil {
+			return err
+		}
+		if a.renews, err = e.Authority.Renews(tx, a.Holder, a.Token, a.kind); err != nil {
+			return err
+		}
+		sum := sha256.Sum256([]byte(az.Identifier))
+		if err := tx.SetPhoneDevice(a.ID, hex.EncodeToString(sum[:])); err != nil {
+			return err
+		}
+		a.request = csr.Raw
+		return tx.RequestACMEOrder(o.ID, a.request, a.renews)
 	})
-	return enrolment, kind, request, err
+	return a, err
 }
 
 // Bits of keyUsage (RFC 5280 §4.2.1.3) as asn1.BitString counts them.

@@ -24,7 +24,6 @@ type accounts struct{ e *Enrolment }
 var _ stepacme.DB = accounts{}
 
 const (
-	nonceLife     = 10 * time.Minute
 	maxOrders     = 8   // of an account: two, and some that went wrong
 	maxIdentifier = 128 // octets
 	maxReason     = 300 // octets of a failed challenge's explanation
@@ -39,19 +38,16 @@ func (d accounts) update(ctx context.Context, f func(*store.Tx) error) error {
 }
 
 // CreateNonce gives out a nonce.
-func (d accounts) CreateNonce(ctx context.Context) (stepacme.Nonce, error) {
-	nonce, now := d.e.NewID(), d.e.Now()
-	return stepacme.Nonce(nonce), d.update(ctx, func(tx *store.Tx) error { return tx.AddACMENonce(nonce, now.Add(nonceLife), now) })
+func (d accounts) CreateNonce(context.Context) (stepacme.Nonce, error) {
+	return stepacme.Nonce(d.e.nonces.give()), nil
 }
 
 // DeleteNonce spends a nonce.
-func (d accounts) DeleteNonce(ctx context.Context, nonce stepacme.Nonce) error {
-	var fresh bool
-	err := d.update(ctx, func(tx *store.Tx) (err error) { fresh, err = tx.SpendACMENonce(string(nonce), d.e.Now()); return err })
-	if err == nil && !fresh {
+func (d accounts) DeleteNonce(_ context.Context, nonce stepacme.Nonce) error {
+	if !d.e.nonces.spend(string(nonce)) {
 		return stepacme.NewError(stepacme.ErrorBadNonceType, "the nonce is unknown, spent or too old")
 	}
-	return err
+	return nil
 }
 
 // CreateAccount records an account, which counts when it is bound. Its contacts are not kept: we have no use for them.
@@ -390,14 +386,19 @@ func (accounts) GetExternalAccountKeyByReference(context.Context, string, string
 // DeleteExternalAccountKey is for smallstep's administration.
 func (accounts) DeleteExternalAccountKey(context.Context, string, string) error { return errNotServed }
 
-// GetAuthorizationsByAccountID is for revocation by account, which is not served.
+// GetAuthorizationsByAccountID is for revocation by who is authorized for a device, which is not served: the account that
+// ordered a certificate is whom we know, and the certificate's own key.
 func (accounts) GetAuthorizationsByAccountID(context.Context, string) ([]*stepacme.Authorization, error) {
 	return nil, errNotServed
 }
 
-// GetCertificateBySerial is for revocation, which is not served.
-func (accounts) GetCertificateBySerial(context.Context, string) (*stepacme.Certificate, error) {
-	return nil, errNotServed
+// GetCertificateBySerial returns a phone's certificate that somebody asks to be revoked, and notes that they do.
+func (d accounts) GetCertificateBySerial(ctx context.Context, serial string) (*stepacme.Certificate, error) {
+	r, revoking := ctx.Value(revocationKey{}).(*revocation)
+	if !revoking {
+		return nil, errNotServed
+	}
+	return d.e.findRevoked(r, serial)
 }
 
 func encodeError(err *stepacme.Error) string {

@@ -1,7 +1,8 @@
-// Package api serves the authority over HTTP to stations and to the resident register.
+// Package api serves the authority over HTTP to stations, the resident register, holders who enrol a phone, and status servers.
 //
 // [New] returns a handler for a TLS listener that asks for client certificates. Each route is four acts: authenticate,
-// decode, call one command of package ca, encode; routes.go is the table. It decides nothing. Refusals are problems of
+// decode, call one command of package ca, encode; routes.go is the table. Holders have no client certificate: their card
+// signs what they ask for (phones.go). It decides nothing. Refusals are problems of
 // RFC 9457 with stable types, also for clients without a usable certificate. A body that contains a My Number is refused
 // and nothing of it is logged; bodies are never logged. openapi.yaml describes the API. The handler is safe for
 // concurrent use. Start at routes.go.
@@ -42,20 +43,27 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	Admission *ca.Admission // optional; default: one with default limits
+	Phones    *Phones       // optional; nil: no phones enrol here
+
+	// Delegate certifies the key of a request, which ca.Authority.CertifyResponder has checked, for answering OCSP in the
+	// name of an issuer. Optional: without it status servers get nothing here.
+	Delegate ca.CertifyDelegate
 }
 
 // An API is the handler. Its outcomes are counted by problem, "ok" for successes.
 type API struct {
 	Config
 	engine   *gin.Engine
+	orders   *ca.Admission // of status servers
 	outcomes jpki.Tally
 	lines    jpki.Tally
+	holders  *holders // nil without Phones
 }
 
 // New checks the configuration and returns the handler.
 func New(c Config) (*API, error) {
 	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
-		return nil, errors.New("api: every field of Config but Admission is required")
+		return nil, errors.New("api: every field of Config but Admission, Phones and Delegate is required")
 	}
 	if c.Admission == nil {
 		var err error
@@ -63,14 +71,24 @@ func New(c Config) (*API, error) {
 			return nil, err
 		}
 	}
+	orders, err := ca.NewAdmission(ca.AdmissionConfig{Now: c.Now, Rate: ordersRate, Burst: ordersBurst})
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode)
-	a := &API{Config: c, engine: gin.New()}
+	a := &API{Config: c, engine: gin.New(), orders: orders}
 	a.engine.HandleMethodNotAllowed = true
 	a.engine.RedirectTrailingSlash = false
 	a.engine.Use(a.observe, a.recover)
 	a.engine.NoRoute(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.NotFound, "")) })
 	a.engine.NoMethod(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.MethodNotAllowed, "")) })
 	a.engine.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", OpenAPI) })
+	if c.Phones != nil {
+		var err error
+		if a.holders, err = newHolders(c); err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range a.routes() {
 		a.engine.Handle(r.method, r.path, r.handle)
 	}
@@ -163,28 +181,10 @@ func decode(c *gin.Context, v any) error {
 
 // parse reads one JSON object as decode says.
 func parse(body []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	for {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return jpki.Errorf(jpki.Malformed, "the body is not JSON")
-		}
-		var text string
-		switch t := t.(type) {
-		case string:
-			text = t
-		case json.Number:
-			text = t.String()
-		}
-		if jpki.ContainsMyNumber(text) {
-			return jpki.Errorf(jpki.MyNumberPresent, "")
-		}
+	if literalsHoldMyNumber(body) {
+		return jpki.Errorf(jpki.MyNumberPresent, "")
 	}
-	d = json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return jpki.Errorf(jpki.Malformed, "%s", describe(err))
@@ -193,6 +193,44 @@ func parse(body []byte, v any) error {
 		return jpki.Errorf(jpki.Malformed, "the body holds more than one JSON value")
 	}
 	return nil
+}
+
+// literalsHoldMyNumber looks at every string and number of a JSON text, one by one: digits of two are no number. A text
+// that is no JSON is refused whatever this says.
+func literalsHoldMyNumber(text []byte) bool {
+	for i := 0; i < len(text); {
+		end := i + 1
+		switch c := text[i]; {
+		case c == '"':
+			plain := true
+			for ; end < len(text) && text[end] != '"'; end++ {
+				if text[end] == '\\' {
+					plain = false
+					end++
+				}
+			}
+			end = min(end+1, len(text))
+			literal := strings.Trim(string(text[i:end]), `"`)
+			if !plain {
+				var unquoted string
+				if json.Unmarshal(text[i:end], &unquoted) == nil {
+					literal = unquoted
+				}
+			}
+			if jpki.ContainsMyNumber(literal) {
+				return true
+			}
+		case c == '-' || c >= '0' && c <= '9':
+			for end < len(text) && strings.IndexByte("+-.eE0123456789", text[end]) >= 0 {
+				end++
+			}
+			if jpki.ContainsMyNumber(string(text[i:end])) {
+				return true
+			}
+		}
+		i = end
+	}
+	return false
 }
 
 // describe says what is wrong with a body without repeating anything of it but field names of ours.

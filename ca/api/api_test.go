@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,7 +78,10 @@ type world struct {
 	stations                   stationCA
 	counter, register, hotline *tls.Certificate
 	db                         *store.Store
+	ahead                      atomic.Int64 // how far the API's clock is ahead of the machine's
 }
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 type syncBuffer struct {
 	mu sync.Mutex
@@ -142,10 +146,13 @@ func newWorldOn(t *testing.T, db *store.Store) *world {
 		}
 		*s.to = pair
 	}
-	if w.handler, err = api.New(api.Config{Authority: w.authority, NewID: rand.Text, Now: time.Now, Log: log}); err != nil {
+	srv := httptest.NewUnstartedServer(nil)
+	if w.handler, err = api.New(api.Config{
+		Authority: w.authority, NewID: rand.Text, Now: w.now, Log: log, Phones: phones("https://" + srv.Listener.Addr().String()),
+	}); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewUnstartedServer(w.handler)
+	srv.Config.Handler = w.handler
 	srv.EnableHTTP2 = true // which package client speaks; post speaks HTTP/1.1
 	srv.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)

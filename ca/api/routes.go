@@ -34,8 +34,12 @@ func (a *API) routes() []route {
 		{http.MethodGet, "/station/v1/tokens/:token", a.token},
 		{http.MethodGet, "/station/v1/certificates", a.search},
 		{http.MethodGet, "/station/v1/undelivered", a.undelivered},
+		{http.MethodPost, "/station/v1/phone-enrolments", a.phoneEnrolment},
+		{http.MethodPost, "/holder/v1/challenges", a.holderChallenge},
+		{http.MethodPost, "/holder/v1/phone-enrolments", a.holderPhone},
 		{http.MethodPost, "/registry/v1/events", a.event},
 		{http.MethodPost, "/registry/v1/batches", a.feed},
+		{http.MethodPost, "/responder/v1/certificates", a.delegate},
 	}
 }
 
@@ -179,6 +183,9 @@ func (a *API) begin(c *gin.Context, body any) (jpki.Actor, error) {
 	}
 	if jpki.ContainsMyNumber(c.Request.URL.Path) || jpki.ContainsMyNumber(c.GetHeader("Idempotency-Key")) || c.Request.URL.RawQuery != "" && queryHoldsMyNumber(c.Request.URL.RawQuery) {
 		return by, jpki.Errorf(jpki.MyNumberPresent, "")
+	}
+	if (by.Role == jpki.Responder) != (c.FullPath() == "/responder/v1/certificates") {
+		return by, jpki.Errorf(jpki.Forbidden, "a %s has no business here", by.Role)
 	}
 	// A loss is never reported too often.
 	if by.Role != jpki.Register && c.FullPath() != "/station/v1/suspensions" {

@@ -79,10 +79,21 @@ func open(cert *x509.Certificate, key crypto.Signer) (*local.Signer, error) {
 // certificate (nocheck), so it lives for 30 days and is replaced long before. A throw-away key signs it first and
 // [ca.LintResponder] reads it; only the very same certificate is then signed by the CA's key.
 func (s *Signer) Responder(key crypto.Signer, issuer jpki.IssuerID) (*x509.Certificate, error) {
-	req, err := s.request("responder", key, "OCSP responder of "+issuer.String(), nil)
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make certification request: %w", err)
+	}
+	serial, err := jpki.NewSerial(s.Rand)
 	if err != nil {
 		return nil, err
 	}
+	return s.CertifyResponder(request, issuer, serial)
+}
+
+// CertifyResponder does what [Signer.Responder] does for a key that is elsewhere, under a serial number that the caller has
+// recorded. The caller has checked that the request, DER, asks for nothing but a certificate for its key.
+func (s *Signer) CertifyResponder(request []byte, issuer jpki.IssuerID, serial jpki.Serial) (*x509.Certificate, error) {
+	req := s.fill("responder", request, "OCSP responder of "+issuer.String(), []string{}, serial)
 	throwAway, err := likeKey(s.key.Public())
 	if err != nil {
 		return nil, err
@@ -139,7 +150,7 @@ func (s *Signer) issue(profile string, key crypto.Signer, name string, hosts []s
 	return sign(s.s, req)
 }
 
-// request says in full what is to be signed: signing it twice differs in the signature only.
+// request says in full what is to be signed for a key that is here: signing it twice differs in the signature only.
 func (s *Signer) request(profile string, key crypto.Signer, name string, hosts []string) (signer.SignRequest, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
 	if err != nil {
@@ -149,12 +160,17 @@ func (s *Signer) request(profile string, key crypto.Signer, name string, hosts [
 	if err != nil {
 		return signer.SignRequest{}, err
 	}
+	return s.fill(profile, der, name, hosts, serial), nil
+}
+
+// fill says what is to be signed for the key of a PKCS #10 request.
+func (s *Signer) fill(profile string, der []byte, name string, hosts []string, serial jpki.Serial) signer.SignRequest {
 	start := s.now().Add(-backdate).UTC().Truncate(time.Second)
 	return signer.SignRequest{
 		Hosts: hosts, Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), Serial: serial.Big(),
 		Subject: &signer.Subject{CN: name, Names: []csr.Name{{C: "JP", O: "JPKI-SANDBOX"}}}, Profile: profile,
 		NotBefore: start, NotAfter: start.Add(s.s.Policy().Profiles[profile].Expiry),
-	}, nil
+	}
 }
 
 func sign(s *local.Signer, req signer.SignRequest) (*x509.Certificate, error) {

@@ -95,7 +95,19 @@ type EventOutcome struct {
 	Changed []Changed `json:"changed"`
 }
 
-// A Client speaks with one authority as one station or as the register.
+// A ResponderOrder asks for a certificate for a status server's new OCSP key.
+type ResponderOrder struct {
+	Issuer  jpki.IssuerID `json:"issuer"`  // in whose name it is to answer
+	Request string        `json:"request"` // PKCS #10 without extensions: PEM, or the DER in base64
+}
+
+// A ResponderCertificate answers that.
+type ResponderCertificate struct {
+	Certificate string    `json:"certificate"` // PEM
+	NotAfter    time.Time `json:"not_after"`
+}
+
+// A Client speaks with one authority as one station, as the register or as a status server.
 type Client struct {
 	base string
 	http *http.Client
@@ -147,6 +159,14 @@ func (c *Client) Token(ctx context.Context, token string) (out Certificates, err
 // ReportEvent reports an event of the resident register.
 func (c *Client) ReportEvent(ctx context.Context, e jpki.Event) (out EventOutcome, err error) {
 	return out, c.do(ctx, http.MethodPost, "/registry/v1/events", "", e, &out)
+}
+
+// CloseIdle ends connections that nothing uses now: the next call presents the certificate that is in force then.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
+// CertifyResponder has a status server's OCSP key certified. Repeated, it makes another certificate.
+func (c *Client) CertifyResponder(ctx context.Context, o ResponderOrder) (out ResponderCertificate, err error) {
+	return out, c.do(ctx, http.MethodPost, "/responder/v1/certificates", "", o, &out)
 }
 
 // maxAnswer bounds what is read of an answer, in octets.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/openjpki/jpki"
@@ -48,24 +47,28 @@ func (tx *Tx) ReadAhead(w Ahead) error {
 		holders: map[string]*Holder{}, certificates: map[string][]Certificate{}, holderOf: map[jpki.CertID]string{}, phones: map[jpki.CertID][]Token{},
 		tokens: map[string]*Token{}, keys: map[string]bool{}, once: map[OnceKey]*onceRow{},
 	}
+	holders := slices.Concat(w.Holders, w.Certificates)
+	var found []Holder
+	var certs []Certificate
+	var tokens []Token
+	var used []string
+	tasks := []task{
+		find(&certs, scanCertificate, certificateColumns+`WHERE c.holder IN `, ` ORDER BY c.issued_at, c.issuer, c.serial`, anys(holders)),
+		find(&tokens, scanToken, cardColumns+`WHERE id IN `, "", anys(w.Tokens)),
+		find(&used, scanString, `SELECT key_hash FROM certificate WHERE key_hash IN `, "", anys(w.Keys)),
+		findOnce(a.once, w.Once),
+	}
 	if len(w.Holders) > 0 {
-		found, err := tx.lockHolders(w.Holders, w.SkipLocked)
-		if err != nil {
-			return err
-		}
-		for _, id := range w.Holders {
-			a.holders[id] = nil
-			if h, ok := found[id]; ok {
-				a.holders[id] = &h
-			}
-		}
+		tasks = slices.Insert(tasks, 0, tx.lockHolders(&found, w.Holders, w.SkipLocked)) // first: what the others see is not changed any more
 	}
-	if err := a.readCertificates(tx, slices.Concat(w.Holders, w.Certificates)); err != nil {
+	if err := tx.perform(tasks...); err != nil {
 		return err
 	}
-	tokens, err := queryIn(tx, scanToken, cardColumns+`WHERE id IN `, "", anys(w.Tokens))
-	if err != nil {
-		return err
+	for _, id := range w.Holders {
+		a.holders[id] = nil
+	}
+	for _, h := range found {
+		a.holders[h.ID] = &h
 	}
 	for _, id := range w.Tokens {
 		a.tokens[id] = nil
@@ -73,25 +76,8 @@ func (tx *Tx) ReadAhead(w Ahead) error {
 	for _, t := range tokens {
 		a.tokens[t.ID] = &t
 	}
-	used, err := queryIn(tx, scanString, `SELECT key_hash FROM certificate WHERE key_hash IN `, "", anys(w.Keys))
-	if err != nil {
-		return err
-	}
 	for _, k := range w.Keys {
 		a.keys[k] = slices.Contains(used, k)
-	}
-	if a.once, err = tx.findOnce(w.Once); err != nil {
-		return err
-	}
-	tx.ahead = a
-	return nil
-}
-
-// readCertificates reads the certificates of holders and the phones that hang on them.
-func (a *ahead) readCertificates(tx *Tx, holders []string) error {
-	certs, err := queryIn(tx, scanCertificate, certificateColumns+`WHERE c.holder IN `, ` ORDER BY c.issued_at, c.issuer, c.serial`, anys(holders))
-	if err != nil {
-		return err
 	}
 	for _, h := range holders {
 		a.certificates[h] = nil
@@ -100,16 +86,16 @@ func (a *ahead) readCertificates(tx *Tx, holders []string) error {
 		a.certificates[c.Holder] = append(a.certificates[c.Holder], c)
 		a.holderOf[c.ID] = c.Holder
 	}
-	if len(certs) == 0 {
-		return nil
+	if len(certs) > 0 {
+		phones, err := queryIn(tx, scanToken, cardColumns+`WHERE parent_serial IS NOT NULL AND holder IN `, ` ORDER BY id`, anys(holders))
+		if err != nil {
+			return err
+		}
+		for _, p := range phones {
+			a.phones[*p.Parent] = append(a.phones[*p.Parent], p)
+		}
 	}
-	phones, err := queryIn(tx, scanToken, cardColumns+`WHERE parent_serial IS NOT NULL AND holder IN `, ` ORDER BY id`, anys(holders))
-	if err != nil {
-		return err
-	}
-	for _, p := range phones {
-		a.phones[*p.Parent] = append(a.phones[*p.Parent], p)
-	}
+	tx.ahead = a
 	return nil
 }
 
@@ -149,39 +135,23 @@ func (tx *Tx) setAhead(c jpki.StatusChange) (bool, error) {
 	return true, nil
 }
 
-// settle writes what was held back and forgets what was read ahead: called before any look at what was not, and at the end.
-func (tx *Tx) settle() error {
+// settle writes what was held back and forgets what was read ahead: called before any look at what was not.
+func (tx *Tx) settle() error { return tx.perform(tx.pending()...) }
+
+// pending is what settle does.
+func (tx *Tx) pending() []task {
 	if tx.ahead == nil {
 		return nil
 	}
 	p := tx.ahead.pending
 	tx.ahead = nil
-	for _, step := range []struct {
-		rows  [][]any
-		write func([][]any) error
-	}{{p.claims, tx.insertClaims}, {p.tokens, tx.insertTokens}, {p.intents, tx.insertIntents}} {
-		if err := step.write(step.rows); err != nil {
-			return err
-		}
-	}
-	if err := tx.endIntents(p.ends); err != nil {
-		return err
-	}
-	if err := tx.insertCertificates(p.certificates); err != nil {
-		return err
-	}
-	if err := tx.insertStatuses(p.statuses); err != nil {
-		return err
-	}
-	if err := tx.changeStatuses(p.changes); err != nil {
-		return err
-	}
-	return tx.storeResults(p.results)
+	tasks := []task{insertClaims(p.claims), tx.insertTokens(p.tokens), insertIntents(p.intents), endIntents(p.ends), tx.insertCertificates(p.certificates), insertStatuses(p.statuses)}
+	return append(append(tasks, changeStatuses(p.changes)...), storeResults(p.results))
 }
 
 // changeStatuses writes changes of statuses that exist. The guard is the version, as for a single one; holder locks and the
 // reading before make sure that each row exists.
-func (tx *Tx) changeStatuses(pending []jpki.StatusChange) error {
+func changeStatuses(pending []jpki.StatusChange) (tasks []task) {
 	for len(pending) > 0 {
 		// One statement cannot change a row twice.
 		var now, later []jpki.StatusChange
@@ -197,15 +167,14 @@ func (tx *Tx) changeStatuses(pending []jpki.StatusChange) error {
 		for i, c := range now {
 			rows[i] = changeColumns(c)
 		}
-		n, err := tx.insertRows(insertStatus, ` ON CONFLICT (issuer, serial) DO UPDATE SET state = excluded.state, reason = excluded.reason, cause = excluded.cause,
-			since = excluded.since, version = excluded.version WHERE certificate_status.version = excluded.version - 1`, rows)
-		if err != nil {
-			return fmt.Errorf("change statuses: %w", err)
-		}
-		if n != int64(len(rows)) {
-			return errStatusChanged
-		}
+		tasks = append(tasks, insert(insertStatus, ` ON CONFLICT (issuer, serial) DO UPDATE SET state = excluded.state, reason = excluded.reason, cause = excluded.cause,
+			since = excluded.since, version = excluded.version WHERE certificate_status.version = excluded.version - 1`, rows, func(changed int64, err error) error {
+			if err == nil && changed != int64(len(rows)) {
+				return errStatusChanged
+			}
+			return as("change statuses")(0, err)
+		}))
 		pending = later
 	}
-	return nil
+	return tasks
 }

@@ -24,15 +24,12 @@ func (tx *Tx) Audit(at time.Time, by jpki.Actor, action, subject string, detail 
 	return nil
 }
 
-func (tx *Tx) insertAudit(entries []audit.Entry) error {
+func insertAudit(entries []audit.Entry) task {
 	rows := make([][]any, len(entries))
 	for i, e := range entries {
 		rows[i] = []any{e.Seq, micros(e.At), e.Actor, e.Action, e.Subject, e.Detail, e.Prev.String(), e.Hash.String()}
 	}
-	if _, err := tx.insertRows(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, "", rows); err != nil {
-		return fmt.Errorf("write audit entries: %w", err)
-	}
-	return nil
+	return insert(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, "", rows, as("write audit entries"))
 }
 
 // AuditHead returns the newest entry's position and hash.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,19 +10,26 @@ import (
 // rowSizes are how many rows one statement writes. Few sizes mean few statement texts, which the drivers keep prepared.
 var rowSizes = []int{64, 32, 16, 8, 4, 2, 1}
 
-// insertRows writes rows of one width by statements of several rows: head VALUES (…), (…) tail.
-func (tx *Tx) insertRows(head, tail string, rows [][]any) (written int64, err error) {
+// insert writes rows of one width by statements of several rows: head VALUES (…), (…) tail. then says what comes of it.
+func insert(head, tail string, rows [][]any, then func(written int64, err error) error) task {
+	t := task{then: then}
 	for _, size := range rowSizes {
 		for len(rows) >= size {
 			query, args := valueList(head, tail, rows[:size], func(row []any) []any { return row })
-			n, err := tx.exec(query, args...)
-			if err != nil {
-				return written, err
-			}
-			written, rows = written+n, rows[size:]
+			t.statements, rows = append(t.statements, statement{query, args}), rows[size:]
 		}
 	}
-	return written, nil
+	return t
+}
+
+// as names what failed.
+func as(doing string) func(int64, error) error {
+	return func(_ int64, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		return nil
+	}
 }
 
 // listSize bounds how many keys one query looks for.
@@ -31,15 +39,29 @@ const listSize = 256
 // of two by repeating a key, again for the sake of few statement texts.
 func queryIn[T any](tx *Tx, scan func(scanner) (T, error), head, tail string, keys []any) ([]T, error) {
 	var out []T
+	err := tx.perform(find(&out, scan, head, tail, keys))
+	return out, err
+}
+
+// find is queryIn as a task.
+func find[T any](out *[]T, scan func(scanner) (T, error), head, tail string, keys []any) task {
+	t := task{read: func(found rows) error { return appendAll(out, scan, found) }}
 	for chunk := range slices.Chunk(keys, listSize) {
 		list, args := placeholders(chunk, 1)
-		rows, err := queryAll(tx.ctx, tx.q, scan, head+list+tail, args...)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, rows...)
+		t.statements = append(t.statements, statement{head + list + tail, args})
 	}
-	return out, nil
+	return t
+}
+
+func appendAll[T any](out *[]T, scan func(scanner) (T, error), found rows) error {
+	for found.Next() {
+		v, err := scan(found)
+		if err != nil {
+			return err
+		}
+		*out = append(*out, v)
+	}
+	return nil
 }
 
 // placeholders returns ($first, …) for keys, filled up, and the arguments that go with it.

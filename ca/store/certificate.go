@@ -98,21 +98,20 @@ func (tx *Tx) AddCertificate(c Certificate) error {
 		tx.ahead.pending.certificates = append(tx.ahead.pending.certificates, row)
 		c.Status.Version = 1
 		tx.ahead.add(c)
-	} else if err := tx.insertCertificates([][]any{row}); err != nil {
+	} else if err := tx.perform(tx.insertCertificates([][]any{row})); err != nil {
 		return err
 	}
 	return tx.AddStatus(jpki.StatusChange{ID: c.ID, Partition: c.Partition, NotAfter: c.NotAfter, Status: c.Status})
 }
 
-func (tx *Tx) insertCertificates(rows [][]any) error {
-	_, err := tx.insertRows(`INSERT INTO certificate (issuer, serial, kind, holder, token, key_hash, der, not_before, not_after, issued_at, replaces_issuer, replaces_serial)`, "", rows)
-	if err != nil && tx.d.unique(err) {
-		return jpki.Errorf(jpki.KeyReused, "the key was certified meanwhile")
-	}
-	if err != nil {
-		return fmt.Errorf("write certificates: %w", err)
-	}
-	return nil
+func (tx *Tx) insertCertificates(rows [][]any) task {
+	const head = `INSERT INTO certificate (issuer, serial, kind, holder, token, key_hash, der, not_before, not_after, issued_at, replaces_issuer, replaces_serial)`
+	return insert(head, "", rows, func(_ int64, err error) error {
+		if err != nil && tx.d.unique(err) {
+			return jpki.Errorf(jpki.KeyReused, "the key was certified meanwhile")
+		}
+		return as("write certificates")(0, err)
+	})
 }
 
 // SetDelivered notes when a certificate reached its holder, once.
@@ -169,15 +168,11 @@ func (tx *Tx) AddIntent(i Intent) error {
 		tx.ahead.pending.intents = append(tx.ahead.pending.intents, row)
 		return nil
 	}
-	return tx.insertIntents([][]any{row})
+	return tx.perform(insertIntents([][]any{row}))
 }
 
-func (tx *Tx) insertIntents(rows [][]any) error {
-	_, err := tx.insertRows(`INSERT INTO intent (issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at)`, "", rows)
-	if err != nil {
-		return fmt.Errorf("record intents: %w", err)
-	}
-	return nil
+func insertIntents(rows [][]any) task {
+	return insert(`INSERT INTO intent (issuer, serial, kind, holder, token, partition, not_after, actor, idem_key, created_at)`, "", rows, as("record intents"))
 }
 
 // An intentEnd is how one intent ended.
@@ -197,11 +192,11 @@ func (tx *Tx) EndIntent(id jpki.CertID, issued bool, now time.Time) error {
 		tx.ahead.pending.ends = append(tx.ahead.pending.ends, end)
 		return nil
 	}
-	return tx.endIntents([]intentEnd{end})
+	return tx.perform(endIntents([]intentEnd{end}))
 }
 
 // endIntents closes intents, those of one issuer, outcome and time by one statement.
-func (tx *Tx) endIntents(ends []intentEnd) error {
+func endIntents(ends []intentEnd) task {
 	type alike struct {
 		issuer  jpki.IssuerID
 		outcome string
@@ -216,19 +211,21 @@ func (tx *Tx) endIntents(ends []intentEnd) error {
 		}
 		serials[k] = append(serials[k], e.id.Serial.Bytes())
 	}
+	t := task{then: func(ended int64, err error) error {
+		if err == nil && ended != int64(len(ends)) {
+			return jpki.Errorf(jpki.Conflict, "the issuance was ended meanwhile")
+		}
+		return as("end intents")(0, err)
+	}}
 	for _, k := range order {
 		for chunk := range slices.Chunk(serials[k], listSize) {
 			list, args := placeholders(chunk, 4)
-			n, err := tx.exec(`UPDATE intent SET outcome = $1, ended_at = $2 WHERE issuer = $3 AND outcome IS NULL AND serial IN `+list, append([]any{k.outcome, k.at, k.issuer.String()}, args...)...)
-			if err != nil {
-				return fmt.Errorf("end intents: %w", err)
-			}
-			if n != int64(len(chunk)) {
-				return jpki.Errorf(jpki.Conflict, "the issuance was ended meanwhile")
-			}
+			t.statements = append(t.statements, statement{
+				`UPDATE intent SET outcome = $1, ended_at = $2 WHERE issuer = $3 AND outcome IS NULL AND serial IN ` + list, append([]any{k.outcome, k.at, k.issuer.String()}, args...),
+			})
 		}
 	}
-	return nil
+	return t
 }
 
 // OpenIntents returns intents begun before a time and not ended, oldest first.

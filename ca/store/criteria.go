@@ -34,7 +34,7 @@ type Match struct {
 // A MatchCount says how many certificates of a kind and a municipality fit.
 type MatchCount struct {
 	Kind         jpki.Kind
-	Municipality string // of the CRL partition: where the holder lived when it was issued
+	Municipality string // of the CRL partition: where the holder lived when it was issued, or a shard
 	State        jpki.State
 	Count        int
 }
@@ -93,6 +93,7 @@ func (tx *Tx) Matches(c Criteria, now time.Time, after jpki.CertID, limit int) (
 	}
 	query, args := c.from(now)
 	if !after.Serial.IsZero() {
+		// Not compared as a row: PostgreSQL would begin at it in the index for every certificate that it looks up there.
 		n := len(args)
 		query += fmt.Sprintf(` AND (c.issuer > $%d OR c.issuer = $%d AND c.serial > $%d)`, n+1, n+1, n+2)
 		args = append(args, after.Issuer.String(), after.Serial.Bytes())
@@ -121,7 +122,7 @@ func (tx *Tx) ReadMatches(list []Match) error {
 		holders[i] = m.Holder
 	}
 	holders = slices.Compact(slices.Sorted(slices.Values(holders)))
-	found, err := tx.lockHolders(holders, false)
+	found, err := tx.Holders(holders)
 	if err != nil {
 		return err
 	}
@@ -132,14 +133,23 @@ func (tx *Tx) ReadMatches(list []Match) error {
 	for id, h := range found {
 		a.holders[id] = &h
 	}
+	// For each issuer by itself: so the primary key's index is taken, whether PostgreSQL has statistics already or not.
+	byIssuer := map[jpki.IssuerID][]any{}
 	serials := make([]any, len(list))
 	for i, m := range list {
 		serials[i] = m.ID.Serial.Bytes()
+		byIssuer[m.ID.Issuer] = append(byIssuer[m.ID.Issuer], serials[i])
 	}
-	// A serial number is looked for under every generation's name, for which there is an index.
-	certs, err := queryIn(tx, scanCertificate, certificateColumns+`WHERE c.issuer IN (SELECT issuer FROM generation) AND c.serial IN `, "", serials)
-	if err != nil {
-		return err
+	var certs []Certificate
+	for issuer, wanted := range byIssuer {
+		for chunk := range slices.Chunk(wanted, listSize) {
+			among, args := placeholders(chunk, 2)
+			found, err := queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.issuer = $1 AND c.serial IN `+among, append([]any{issuer.String()}, args...)...)
+			if err != nil {
+				return err
+			}
+			certs = append(certs, found...)
+		}
 	}
 	wanted := map[jpki.CertID]bool{}
 	for _, m := range list {

@@ -26,6 +26,7 @@ import (
 type dialect struct {
 	goose     goose.Dialect
 	forUpdate string             // suffix of a SELECT that locks its row
+	pipelines bool               // a connection takes several statements before it answers the first
 	snapshot  sql.IsolationLevel // in which a reader sees one state of the database
 	retryable func(error) bool   // lost a race; running again may succeed
 	unique    func(error) bool   // violates a unique index
@@ -36,6 +37,7 @@ type dialect struct {
 var postgres = &dialect{
 	goose:     goose.DialectPostgres,
 	forUpdate: " FOR UPDATE",
+	pipelines: true,
 	snapshot:  sql.LevelRepeatableRead,
 	retryable: func(err error) bool { return pgCode(err, "40001", "40P01") },
 	unique:    func(err error) bool { return pgCode(err, "23505") },

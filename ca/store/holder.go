@@ -55,20 +55,23 @@ func (tx *Tx) Holder(id string) (Holder, error) {
 }
 
 // Holders returns many holders by name and locks their rows, always in the same order; who is not known is left out.
-func (tx *Tx) Holders(ids []string) (map[string]Holder, error) { return tx.lockHolders(ids, false) }
-
-func (tx *Tx) lockHolders(ids []string, skipLocked bool) (map[string]Holder, error) {
-	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	lock := tx.lock()
-	if skipLocked && lock != "" {
-		lock += " SKIP LOCKED"
-	}
-	list, err := queryIn(tx, scanHolder, holderColumns+`WHERE id IN `, ` ORDER BY id`+lock, anys(ids))
+func (tx *Tx) Holders(ids []string) (map[string]Holder, error) {
+	var list []Holder
+	err := tx.perform(tx.lockHolders(&list, ids, false))
 	out := make(map[string]Holder, len(list))
 	for _, h := range list {
 		out[h.ID] = h
 	}
 	return out, err
+}
+
+func (tx *Tx) lockHolders(out *[]Holder, ids []string, skipLocked bool) task {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	lock := tx.lock()
+	if skipLocked && lock != "" {
+		lock += " SKIP LOCKED"
+	}
+	return find(out, scanHolder, holderColumns+`WHERE id IN `, ` ORDER BY id`+lock, anys(ids))
 }
 
 // lock is the suffix of a query that locks its rows, where the transaction may write.
@@ -117,18 +120,16 @@ func (tx *Tx) PutHolders(list []Holder, now time.Time) error {
 			boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), string(since), micros(now), h.Version + 1,
 		}
 	}
-	n, err := tx.insertRows(`INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since,
+	return tx.perform(insert(`INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since,
 		updated_at, version)`, ` ON CONFLICT (id) DO UPDATE SET municipality = excluded.municipality, name = excluded.name, name_substitutes = excluded.name_substitutes, sex = excluded.sex,
 		birth_date = excluded.birth_date, address = excluded.address, address_substitutes = excluded.address_substitutes, guardianship = excluded.guardianship,
 		stay_until = excluded.stay_until, ended = excluded.ended, since = excluded.since, updated_at = excluded.updated_at, version = excluded.version
-		WHERE holder.version = excluded.version - 1`, rows)
-	if err != nil {
-		return fmt.Errorf("write holders: %w", err)
-	}
-	if n != int64(len(rows)) {
-		return jpki.Errorf(jpki.Conflict, "the register entry changed meanwhile")
-	}
-	return nil
+		WHERE holder.version = excluded.version - 1`, rows, func(written int64, err error) error {
+		if err == nil && written != int64(len(rows)) {
+			return jpki.Errorf(jpki.Conflict, "the register entry changed meanwhile")
+		}
+		return as("write holders")(0, err)
+	}))
 }
 
 // A Token is a card or a phone.
@@ -190,18 +191,16 @@ func (tx *Tx) AddToken(t Token, now time.Time) error {
 		tx.ahead.pending.tokens = append(tx.ahead.pending.tokens, row)
 		return nil
 	}
-	return tx.insertTokens([][]any{row})
+	return tx.perform(tx.insertTokens([][]any{row}))
 }
 
-func (tx *Tx) insertTokens(rows [][]any) error {
-	_, err := tx.insertRows(`INSERT INTO token (id, type, holder, valid_until, parent_issuer, parent_serial, created_at)`, "", rows)
-	if err != nil && tx.d.unique(err) {
-		return jpki.Errorf(jpki.Conflict, "the token was recorded meanwhile")
-	}
-	if err != nil {
-		return fmt.Errorf("write tokens: %w", err)
-	}
-	return nil
+func (tx *Tx) insertTokens(rows [][]any) task {
+	return insert(`INSERT INTO token (id, type, holder, valid_until, parent_issuer, parent_serial, created_at)`, "", rows, func(_ int64, err error) error {
+		if err != nil && tx.d.unique(err) {
+			return jpki.Errorf(jpki.Conflict, "the token was recorded meanwhile")
+		}
+		return as("write tokens")(0, err)
+	})
 }
 
 // SetParent makes a phone hang on another card signature certificate, whose end becomes its own. The phone must have been
@@ -245,18 +244,28 @@ type Station struct {
 
 // Station returns an enrolled station by name; [jpki.UnknownStation] when there is none.
 func (tx *Tx) Station(id string) (Station, error) {
-	var s Station
-	var disabled sql.NullInt64
-	err := tx.q.QueryRowContext(tx.ctx, `SELECT id, role, municipality, key_hash, disabled_at FROM station WHERE id = $1`, id).
-		Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
-	s.Disabled = disabled.Valid
+	s, err := scanStation(tx.q.QueryRowContext(tx.ctx, stationColumns+`WHERE id = $1`, id))
 	return s, notFound(err, jpki.UnknownStation)
 }
 
-// Station is [Tx.Station] by itself: one query, for every request asks it.
-func (s *Store) Station(ctx context.Context, id string) (Station, error) {
-	found, err := (&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}).Station(id)
-	return found, s.d.classify(ctx, err)
+const stationColumns = `SELECT id, role, municipality, key_hash, disabled_at FROM station `
+
+func scanStation(row scanner) (s Station, err error) {
+	var disabled sql.NullInt64
+	err = row.Scan(&s.ID, &s.Role, &s.Municipality, &s.KeyHash, &disabled)
+	s.Disabled = disabled.Valid
+	return s, err
+}
+
+// Stations returns those of many stations that are enrolled, by name, without a transaction: every request asks for one.
+func (s *Store) Stations(ctx context.Context, ids []string) (map[string]Station, error) {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	list, err := queryIn(&Tx{ctx: ctx, q: s.db, d: s.d, readOnly: true}, scanStation, stationColumns+`WHERE id IN `, "", anys(ids))
+	out := make(map[string]Station, len(list))
+	for _, found := range list {
+		out[found.ID] = found
+	}
+	return out, s.d.classify(ctx, err)
 }
 
 // PutStation enrols a station or replaces its key.
@@ -316,14 +325,12 @@ func (tx *Tx) AddResidentEvents(list []ResidentEvent, now time.Time) error {
 	for i, e := range list {
 		rows[i] = []any{e.ID, e.Holder, string(e.Type), micros(e.EffectiveAt), micros(now), optionalMicros(e.AppliedAt), e.BodyHash, e.Body, e.Actor}
 	}
-	_, err := tx.insertRows(`INSERT INTO resident_event (id, holder, type, effective_at, received_at, applied_at, body_hash, body, actor)`, "", rows)
-	if err != nil && tx.d.unique(err) {
-		return jpki.Errorf(jpki.InProgress, "the same event is being recorded")
-	}
-	if err != nil {
-		return fmt.Errorf("record events: %w", err)
-	}
-	return nil
+	return tx.perform(insert(`INSERT INTO resident_event (id, holder, type, effective_at, received_at, applied_at, body_hash, body, actor)`, "", rows, func(_ int64, err error) error {
+		if err != nil && tx.d.unique(err) {
+			return jpki.Errorf(jpki.InProgress, "the same event is being recorded")
+		}
+		return as("record events")(0, err)
+	}))
 }
 
 // EventApplied notes that an event has taken effect and puts the outcome, codes only, in the place of its content. One that

@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"fmt"
 	"slices"
 	"time"
 
@@ -39,8 +38,8 @@ func (tx *Tx) Once(actor, key, requestHash string) (result string, done bool, er
 		if err := tx.settle(); err != nil {
 			return "", false, err
 		}
-		found, err := tx.findOnce([]OnceKey{k})
-		if err != nil {
+		found := map[OnceKey]*onceRow{}
+		if err := tx.perform(findOnce(found, []OnceKey{k})); err != nil {
 			return "", false, err
 		}
 		row = found[k]
@@ -61,7 +60,7 @@ func (tx *Tx) Once(actor, key, requestHash string) (result string, done bool, er
 func (tx *Tx) ClaimOnce(actor, key, requestHash string, now time.Time) error {
 	claim := []any{actor, key, requestHash, micros(now)}
 	if tx.ahead == nil {
-		return tx.insertClaims([][]any{claim})
+		return tx.perform(insertClaims([][]any{claim}))
 	}
 	k := OnceKey{actor, key}
 	tx.ahead.once[k] = &onceRow{OnceKey: k, hash: requestHash}
@@ -69,35 +68,39 @@ func (tx *Tx) ClaimOnce(actor, key, requestHash string, now time.Time) error {
 	return nil
 }
 
-// findOnce returns what is known of keys; nil for one that is free.
-func (tx *Tx) findOnce(keys []OnceKey) (map[OnceKey]*onceRow, error) {
-	out := make(map[OnceKey]*onceRow, len(keys))
+// findOnce finds what is known of keys; nil for one that is free.
+func findOnce(out map[OnceKey]*onceRow, keys []OnceKey) task {
+	t := task{
+		read: func(found rows) error {
+			for found.Next() {
+				var r onceRow
+				if err := found.Scan(&r.Actor, &r.Key, &r.hash, &r.result); err != nil {
+					return err
+				}
+				out[r.OnceKey] = &r
+			}
+			return nil
+		},
+		then: as("read idempotency keys"),
+	}
 	for chunk := range slices.Chunk(keys, listSize) {
 		for _, k := range chunk {
 			out[k] = nil
 		}
 		query, args := valueList(`SELECT actor, idem_key, request_hash, result FROM idempotency JOIN (`, `) AS wanted ON actor = wanted.column1 AND idem_key = wanted.column2`, chunk,
 			func(k OnceKey) []any { return []any{k.Actor, k.Key} })
-		rows, err := queryAll(tx.ctx, tx.q, func(row scanner) (r onceRow, err error) { return r, row.Scan(&r.Actor, &r.Key, &r.hash, &r.result) }, query, args...)
-		if err != nil {
-			return nil, fmt.Errorf("read idempotency keys: %w", err)
-		}
-		for _, r := range rows {
-			out[r.OnceKey] = &r
-		}
+		t.statements = append(t.statements, statement{query, args})
 	}
-	return out, nil
+	return t
 }
 
-func (tx *Tx) insertClaims(rows [][]any) error {
-	n, err := tx.insertRows(`INSERT INTO idempotency (actor, idem_key, request_hash, created_at)`, ` ON CONFLICT (actor, idem_key) DO NOTHING`, rows)
-	if err != nil {
-		return fmt.Errorf("claim idempotency keys: %w", err)
-	}
-	if n != int64(len(rows)) {
-		return jpki.Errorf(jpki.InProgress, "")
-	}
-	return nil
+func insertClaims(rows [][]any) task {
+	return insert(`INSERT INTO idempotency (actor, idem_key, request_hash, created_at)`, ` ON CONFLICT (actor, idem_key) DO NOTHING`, rows, func(claimed int64, err error) error {
+		if err == nil && claimed != int64(len(rows)) {
+			return jpki.Errorf(jpki.InProgress, "")
+		}
+		return as("claim idempotency keys")(0, err)
+	})
 }
 
 // EndOnce stores the result that repeated requests under the key shall get. A key that is not claimed, or has its result
@@ -108,18 +111,17 @@ func (tx *Tx) EndOnce(actor, key, result string) error {
 		tx.ahead.pending.results = append(tx.ahead.pending.results, row)
 		return nil
 	}
-	return tx.storeResults([][]any{row})
+	return tx.perform(storeResults([][]any{row}))
 }
 
-func (tx *Tx) storeResults(rows [][]any) error {
-	n, err := tx.insertRows(`UPDATE idempotency SET result = ended.column3 FROM (`, `) AS ended WHERE actor = ended.column1 AND idem_key = ended.column2 AND result IS NULL`, rows)
-	if err != nil {
-		return fmt.Errorf("store results: %w", err)
-	}
-	if n != int64(len(rows)) {
-		return jpki.Errorf(jpki.Conflict, "the request was ended meanwhile")
-	}
-	return nil
+func storeResults(rows [][]any) task {
+	const tail = `) AS ended WHERE actor = ended.column1 AND idem_key = ended.column2 AND result IS NULL`
+	return insert(`UPDATE idempotency SET result = ended.column3 FROM (`, tail, rows, func(stored int64, err error) error {
+		if err == nil && stored != int64(len(rows)) {
+			return jpki.Errorf(jpki.Conflict, "the request was ended meanwhile")
+		}
+		return as("store results")(0, err)
+	})
 }
 
 // ForgetOnce frees an idempotency key whose request came to nothing, so that it can be tried again.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -158,6 +159,25 @@ func (tx *Tx) DeactivateACMEAccount(id string) error {
 	return err
 }
 
+// ChangeACMEAccountKey gives a bound account another key: [jpki.Conflict] when the former is no more the account's, or the
+// other is somebody's already.
+func (tx *Tx) ChangeACMEAccountKey(id, former, keyID string, key []byte) error {
+	n, err := tx.exec(`UPDATE acme_account SET key_id = $3, public_key = $4 WHERE id = $1 AND key_id = $2 AND enrolment IS NOT NULL AND status = 'valid'`, id, former, keyID, string(key))
+	if err != nil && tx.d.unique(err) || err == nil && n != 1 {
+		return jpki.Errorf(jpki.Conflict, "the key has an account, or the account another key by now")
+	}
+	return err
+}
+
+// ACMEAccountOfCertificate returns the identifier of the account that ordered a certificate; "" when that is not remembered.
+func (tx *Tx) ACMEAccountOfCertificate(c jpki.CertID) (account string, err error) {
+	err = tx.q.QueryRowContext(tx.ctx, `SELECT account FROM acme_order WHERE cert_serial = $1 AND cert_issuer = $2`, c.Serial.Bytes(), c.Issuer.String()).Scan(&account)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return account, err
+}
+
 // An ACMEAuthorization is an authorization with its only challenge. Statuses are RFC 8555's.
 type ACMEAuthorization struct {
 	ID              string
@@ -223,6 +243,7 @@ type ACMEOrder struct {
 	Status        string
 	Error         string       // JSON; "" for none
 	Request       []byte       // PKCS #10; nil before it is finalized
+	Renews        bool         // decided with the request: the certificate takes the place of one that ends soon
 	Certificate   *jpki.CertID // set when the status is valid
 	NotBefore     time.Time
 	NotAfter      time.Time
@@ -243,13 +264,15 @@ func (tx *Tx) AddACMEOrder(o ACMEOrder) error {
 func (tx *Tx) ACMEOrder(id string) (o ACMEOrder, err error) {
 	var issuer sql.NullString
 	var serial []byte
+	var renews int
 	var notBefore, notAfter, expires int64
-	err = tx.q.QueryRowContext(tx.ctx, `SELECT o.id, o.account, o.authz, a.identifier, o.status, o.error, o.request, o.cert_issuer, o.cert_serial, o.not_before, o.not_after, o.expires_at
+	err = tx.q.QueryRowContext(tx.ctx, `SELECT o.id, o.account, o.authz, a.identifier, o.status, o.error, o.request, o.renews, o.cert_issuer, o.cert_serial, o.not_before, o.not_after, o.expires_at
 		FROM acme_order o JOIN acme_authorization a ON a.id = o.authz WHERE o.id = $1`, id).
-		Scan(&o.ID, &o.Account, &o.Authorization, &o.Identifier, &o.Status, &o.Error, &o.Request, &issuer, &serial, &notBefore, &notAfter, &expires)
+		Scan(&o.ID, &o.Account, &o.Authorization, &o.Identifier, &o.Status, &o.Error, &o.Request, &renews, &issuer, &serial, &notBefore, &notAfter, &expires)
 	if err != nil {
 		return o, notFound(err, jpki.NotFound)
 	}
+	o.Renews = renews == 1
 	o.NotBefore, o.NotAfter, o.ExpiresAt = fromMicros(notBefore), fromMicros(notAfter), fromMicros(expires)
 	if issuer.Valid {
 		id, err := certID(issuer.String, serial)
@@ -273,9 +296,9 @@ func (tx *Tx) SetACMEOrder(id, status, problem string) error {
 	return err
 }
 
-// RequestACMEOrder records the certification request that an order is finalized with, if there is none yet.
-func (tx *Tx) RequestACMEOrder(id string, request []byte) error {
-	_, err := tx.exec(`UPDATE acme_order SET request = $2 WHERE id = $1 AND request IS NULL`, id, request)
+// RequestACMEOrder records the certification request that an order is finalized with, and what for, if there is none yet.
+func (tx *Tx) RequestACMEOrder(id string, request []byte, renews bool) error {
+	_, err := tx.exec(`UPDATE acme_order SET request = $2, renews = $3 WHERE id = $1 AND request IS NULL`, id, request, boolInt(renews))
 	return err
 }
 
@@ -287,22 +310,4 @@ func (tx *Tx) CertifyACMEOrder(id string, certificate jpki.CertID) error {
 		err = jpki.Errorf(jpki.Conflict, "the order has another certificate by now")
 	}
 	return err
-}
-
-// AddACMENonce records a nonce that is given out, and forgets those that have expired.
-func (tx *Tx) AddACMENonce(nonce string, expires, now time.Time) error {
-	_, err := tx.exec(`DELETE FROM acme_nonce WHERE expires_at <= $1`, micros(now))
-	if err == nil {
-		_, err = tx.exec(`INSERT INTO acme_nonce (nonce, expires_at) VALUES ($1, $2)`, nonce, micros(expires))
-	}
-	if err != nil {
-		return fmt.Errorf("record nonce: %w", err)
-	}
-	return nil
-}
-
-// SpendACMENonce reports whether a nonce was given out and has come back for the first time, and in time.
-func (tx *Tx) SpendACMENonce(nonce string, now time.Time) (bool, error) {
-	n, err := tx.exec(`DELETE FROM acme_nonce WHERE nonce = $1 AND expires_at > $2`, nonce, micros(now))
-	return n == 1, err
 }

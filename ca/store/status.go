@@ -93,15 +93,10 @@ func (tx *Tx) AddStatus(c jpki.StatusChange) error {
 		tx.ahead.pending.statuses = append(tx.ahead.pending.statuses, changeColumns(c))
 		return nil
 	}
-	return tx.insertStatuses([][]any{changeColumns(c)})
+	return tx.perform(insertStatuses([][]any{changeColumns(c)}))
 }
 
-func (tx *Tx) insertStatuses(rows [][]any) error {
-	if _, err := tx.insertRows(insertStatus, "", rows); err != nil {
-		return fmt.Errorf("write statuses: %w", err)
-	}
-	return nil
-}
+func insertStatuses(rows [][]any) task { return insert(insertStatus, "", rows, as("write statuses")) }
 
 // SetStatus replaces a status whose version is still c.Status.Version − 1 and appends the new one to the status log;
 // otherwise somebody else was first: [jpki.Conflict].
@@ -126,16 +121,12 @@ func (tx *Tx) SetStatus(c jpki.StatusChange) error {
 	return nil
 }
 
-func (tx *Tx) insertStatusChanges(changes []jpki.StatusChange) error {
+func insertStatusChanges(changes []jpki.StatusChange) task {
 	rows := make([][]any, len(changes))
 	for i, c := range changes {
 		rows[i] = append(changeColumns(c), c.Seq)
 	}
-	_, err := tx.insertRows(`INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)`, "", rows)
-	if err != nil {
-		return fmt.Errorf("append to status log: %w", err)
-	}
-	return nil
+	return insert(`INSERT INTO status_log (issuer, serial, state, reason, cause, since, version, partition, not_after, seq)`, "", rows, as("append to status log"))
 }
 
 func changeColumns(c jpki.StatusChange) []any {

@@ -118,12 +118,20 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 }
 
 func (s *Store) once(ctx context.Context, f func(*Tx) error) (appended, sent bool, err error) {
-	sqlTx, err := s.write.BeginTx(ctx, nil)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return false, false, fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // gives it back
+	sqlTx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return false, false, fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = sqlTx.Rollback() }() // does nothing after a commit
 	tx := &Tx{ctx: ctx, q: sqlTx, d: s.d}
+	if s.d.pipelines {
+		tx.conn = conn
+	}
 	if err := f(tx); err != nil {
 		return false, false, err
 	}
@@ -180,6 +188,7 @@ type querier interface {
 type Tx struct {
 	ctx      context.Context // of the transaction, which ends before the closure's caller goes on
 	q        querier
+	conn     *sql.Conn // under q, where statements are sent together; see perform
 	d        *dialect
 	readOnly bool
 	entries  []audit.Entry
@@ -200,14 +209,13 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // flush numbers and writes what the transaction appends. The lock on the head is taken here, last, so that it is held
 // only from here to the commit.
 func (tx *Tx) flush() error {
-	if err := tx.settle(); err != nil {
-		return err
-	}
+	last := tx.pending()
 	if len(tx.entries) == 0 && len(tx.changes) == 0 {
-		return nil
+		return tx.perform(last...)
 	}
-	head, statusSeq, err := tx.lockHead()
-	if err != nil {
+	var head audit.Head
+	var statusSeq int64
+	if err := tx.perform(append(last, tx.lockHead(&head, &statusSeq))...); err != nil {
 		return err
 	}
 	for i, e := range tx.entries {
@@ -217,24 +225,36 @@ func (tx *Tx) flush() error {
 		statusSeq++
 		tx.changes[i].Seq = statusSeq
 	}
-	if err := errors.Join(tx.insertAudit(tx.entries), tx.insertStatusChanges(tx.changes)); err != nil {
-		return err
-	}
-	_, err = tx.exec(`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, head.Seq, head.Hash.String(), statusSeq)
-	if err != nil {
-		return fmt.Errorf("advance head: %w", err)
-	}
-	return nil
+	return tx.perform(insertAudit(tx.entries), insertStatusChanges(tx.changes), task{
+		statements: []statement{{`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, []any{head.Seq, head.Hash.String(), statusSeq}}},
+		then:       as("advance head"),
+	})
 }
 
-func (tx *Tx) lockHead() (head audit.Head, statusSeq int64, err error) {
-	var hash string
-	err = tx.q.QueryRowContext(tx.ctx, `SELECT audit_seq, audit_hash, status_seq FROM head WHERE id = 1`+tx.d.forUpdate).Scan(&head.Seq, &hash, &statusSeq)
-	if err != nil {
-		return head, 0, fmt.Errorf("lock head: %w", err)
+func (tx *Tx) lockHead(head *audit.Head, statusSeq *int64) task {
+	found := false
+	return task{
+		statements: []statement{{`SELECT audit_seq, audit_hash, status_seq FROM head WHERE id = 1` + tx.d.forUpdate, nil}},
+		read: func(r rows) (err error) {
+			for r.Next() {
+				var hash string
+				if err := r.Scan(&head.Seq, &hash, statusSeq); err != nil {
+					return err
+				}
+				if head.Hash, err = audit.ParseHash(hash); err != nil {
+					return err
+				}
+				found = true
+			}
+			return nil
+		},
+		then: func(_ int64, err error) error {
+			if err == nil && !found {
+				err = sql.ErrNoRows
+			}
+			return as("lock head")(0, err)
+		},
 	}
-	head.Hash, err = audit.ParseHash(hash)
-	return head, statusSeq, err
 }
 
 // queryAll reads every row of a query.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/relay"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/redisconf"
 	"github.com/openjpki/jpki/hsm"
 	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/ocsp/cache"
@@ -35,6 +38,7 @@ type config struct {
 	Snapshot    string        `yaml:"snapshot"`
 	AcceptTrial bool          `yaml:"accept_trial"` // begin with a snapshot of certificates that were never issued: load tests only
 	Delegates   []delegate    `yaml:"delegates"`
+	Authority   *authority    `yaml:"authority"`
 	Validity    time.Duration `yaml:"validity"`
 	MaxAge      time.Duration `yaml:"max_age"`
 	Memory      int64         `yaml:"memory"`
@@ -42,8 +46,10 @@ type config struct {
 	Connections int           `yaml:"connections"`
 	PerAddress  int           `yaml:"per_address"`
 	Proxies     []string      `yaml:"proxies"`
+	Public      string        `yaml:"public"`
 
-	dir string // of the file
+	dir string           // of the file
+	now func() time.Time // see clock
 }
 
 type delegate struct {
@@ -53,15 +59,23 @@ type delegate struct {
 	Key               string `yaml:"key"` // URI
 }
 
-type redis struct {
-	Addresses    []string `yaml:"addresses"`
-	Master       string   `yaml:"master"`
-	Cluster      bool     `yaml:"cluster"`
-	Username     string   `yaml:"username"`
-	PasswordFile string   `yaml:"password_file"`
-	SecretFile   string   `yaml:"secret_file"`
-	RelayKeyFile string   `yaml:"relay_key_file"`
+// An authority certifies the delegates of a server that makes their keys itself.
+type authority struct {
+	URL         string `yaml:"url"`
+	CA          string `yaml:"ca"` // of the authority's server
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"` // URI
+	Folder      string `yaml:"folder"`
 }
+
+type redis struct {
+	redisconf.Server `yaml:",inline"`
+	SecretFile       string `yaml:"secret_file"`
+	RelayKeyFile     string `yaml:"relay_key_file"`
+}
+
+// made reports whether this server makes the delegate itself.
+func (d delegate) made() bool { return d.Certificate == "" && d.Key == "" }
 
 // readConfig reads a file strictly: an unknown field is an error.
 func readConfig(path string) (*config, error) {
@@ -72,7 +86,7 @@ func readConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Prefix: "/ocsp", Memory: 256}
+	c := &config{Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Prefix: "/ocsp", Memory: 256, now: clock()}
 	if err := yaml.UnmarshalWithOptions(text, c, yaml.Strict()); err != nil {
 		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
 	}
@@ -84,6 +98,14 @@ func readConfig(path string) (*config, error) {
 		err = errors.New("database is required")
 	case len(c.Delegates) == 0:
 		err = errors.New("delegates: at least one is required")
+	case slices.ContainsFunc(c.Delegates, func(d delegate) bool {
+		return d.made() != (c.Authority != nil) || (d.Certificate == "") != (d.Key == "")
+	}):
+		err = errors.New("delegates: each has a certificate and a key, or with authority none has: then this server makes them")
+	case c.Authority != nil && (c.Authority.URL == "" || c.Authority.CA == "" || c.Authority.Certificate == "" || c.Authority.Key == "" || c.Authority.Folder == ""):
+		err = errors.New("authority: url, ca, certificate, key and folder are required")
+	case c.Authority != nil && !strings.HasPrefix(c.Authority.URL, "https://"):
+		err = errors.New("authority.url is no https URL")
 	case c.Memory < 0:
 		err = errors.New("memory is negative")
 	case c.Redis != nil && len(c.Redis.Addresses) == 0:
@@ -92,6 +114,8 @@ func readConfig(path string) (*config, error) {
 		err = errors.New("redis.secret_file is required: without it anybody who can write to Redis could slow us down")
 	case c.AcceptTrial && c.Snapshot == "":
 		err = errors.New("accept_trial is for a snapshot, and there is none")
+	case c.Public != "" && c.Prefix == "":
+		err = errors.New("public needs a prefix: with OCSP at the root every address is OCSP's")
 	case c.Bound < 0:
 		err = errors.New("bound is negative")
 	default:
@@ -106,7 +130,13 @@ func readConfig(path string) (*config, error) {
 // checkFiles makes everything that serving needs, of what the configuration names and apart from connections, and throws
 // it away.
 func (c *config) checkFiles(ctx context.Context) error {
-	delegates, err := c.delegates(ctx)
+	var delegates []ocsp.Delegate
+	var err error
+	if c.Authority == nil {
+		delegates, err = c.delegates(ctx)
+	} else {
+		delegates, err = c.checkAuthority(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -133,31 +163,43 @@ func (c *config) checkFiles(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(delegates) == 0 && c.Authority != nil { // the first start makes them
+		_, err := c.proxies()
+		return err
+	}
 	responder, err := ocsp.New(c.answers(delegates, noStatuses{}, secret))
 	if err != nil {
 		return err
 	}
-	_, err = c.front(responder, slog.New(slog.DiscardHandler))
+	files, err := c.files()
+	if err != nil {
+		return err
+	}
+	_, err = c.front(responder, files, slog.New(slog.DiscardHandler))
 	return err
 }
 
 // answers is what a responder needs, without shelves.
 func (c *config) answers(delegates []ocsp.Delegate, statuses ocsp.Statuses, secret []byte) ocsp.Config {
 	return ocsp.Config{
-		Delegates: delegates, Statuses: statuses, Now: time.Now, Prefix: c.Prefix, Validity: c.Validity, MaxAge: c.MaxAge,
+		Delegates: delegates, Statuses: statuses, Now: c.now, Prefix: c.Prefix, Validity: c.Validity, MaxAge: c.MaxAge,
 		Late: c.Bound, Secret: secret, Handover: 10 * time.Minute,
 	}
 }
 
 // front makes the listener's server.
-func (c *config) front(responder *ocsp.Responder, log *slog.Logger) (*front.Server, error) {
+func (c *config) front(responder *ocsp.Responder, files *files, log *slog.Logger) (*front.Server, error) {
 	proxies, err := c.proxies()
 	if err != nil {
 		return nil, err
 	}
-	return front.New(front.Config{
-		Exchanger: responder, Now: time.Now, Log: log, Prefix: c.Prefix, Connections: c.Connections, PerAddress: c.PerAddress, Proxies: proxies,
-	})
+	cfg := front.Config{
+		Exchanger: responder, Now: c.now, Log: log, Prefix: c.Prefix, Connections: c.Connections, PerAddress: c.PerAddress, Proxies: proxies,
+	}
+	if files != nil {
+		cfg.Other = files
+	}
+	return front.New(cfg)
 }
 
 // secrets reads what Redis needs; nothing without Redis, and no relay key where the log is not followed through it.
@@ -165,8 +207,7 @@ func (c *config) secrets() (server cache.Server, secret, relayKey []byte, err er
 	if c.Redis == nil {
 		return server, nil, nil, nil
 	}
-	password, err := c.secret(c.Redis.PasswordFile)
-	if err != nil {
+	if server, err = c.Redis.Open(c.dir); err != nil {
 		return server, nil, nil, err
 	}
 	if secret, err = c.secret(c.Redis.SecretFile); err != nil {
@@ -175,7 +216,6 @@ func (c *config) secrets() (server cache.Server, secret, relayKey []byte, err er
 	if relayKey, err = c.secret(c.Redis.RelayKeyFile); err != nil {
 		return server, nil, nil, err
 	}
-	server = cache.Server{Addrs: c.Redis.Addresses, Master: c.Redis.Master, Cluster: c.Redis.Cluster, Username: c.Redis.Username, Password: string(password)}
 	return server, secret, relayKey, nil
 }
 
@@ -204,16 +244,24 @@ func (c *config) delegates(ctx context.Context) ([]ocsp.Delegate, error) {
 		if one.Certificate, err = c.certificate(d.Certificate); err != nil {
 			return fail(err)
 		}
-		uri := d.Key
-		if p, ok := strings.CutPrefix(uri, "file:"); ok {
-			uri = hsm.FileURI(c.path(p))
-		}
-		if one.Key, err = hsm.Open(ctx, uri); err != nil {
+		if one.Key, err = c.key(ctx, d.Key); err != nil {
 			return fail(err)
 		}
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// key opens a key; the path of a file is relative to the configuration's.
+func (c *config) key(ctx context.Context, uri string) (crypto.Signer, error) {
+	if p, ok := strings.CutPrefix(uri, "file:"); ok {
+		uri = hsm.FileURI(c.path(p))
+	}
+	key, err := hsm.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	return faulty(key), nil
 }
 
 func (c *config) certificate(path string) (*x509.Certificate, error) {

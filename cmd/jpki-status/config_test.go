@@ -151,6 +151,10 @@ func fieldsOf(v any) (out []string) {
 		if name == "" {
 			continue
 		}
+		if name == ",inline" {
+			out = append(out, fieldsOf(reflect.Zero(f.Type).Interface())...)
+			continue
+		}
 		out = append(out, name)
 		if inner := f.Type; inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
 			if inner = inner.Elem(); inner.Kind() == reflect.Struct {

@@ -24,7 +24,7 @@ import (
 //  1. the status log: through Redis if there is one, else and otherwise from the database
 //  2. the index that follows it
 //  3. shelves for signed answers: in the process, in Redis
-//  4. the responder over all that, and the listener in front of it
+//  4. the responder over all that, and the listener in front of it and of published files
 //  5. loops, among them one that takes up replaced certificates
 func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	var loops []func(context.Context) error
@@ -37,7 +37,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	indexed := status.Config{Now: time.Now, Bound: c.Bound, Snapshot: c.path(c.Snapshot), AcceptTrial: c.AcceptTrial, Log: noLog{}}
+	indexed := status.Config{Now: c.now, Bound: c.Bound, Snapshot: c.path(c.Snapshot), AcceptTrial: c.AcceptTrial, Log: noLog{}}
 	var tiers []relay.Tier
 	if relayKey != nil {
 		follower, err := relay.NewFollower(relay.FollowerConfig{Server: relay.Server(server), Key: relayKey, Rand: rand.Reader})
@@ -58,7 +58,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		tiers = append(tiers, relay.Tier{Name: "database", Log: reader})
 	}
 	if len(tiers) > 0 {
-		logs, err := relay.NewLogs(relay.LogsConfig{Tiers: tiers, Now: time.Now})
+		logs, err := relay.NewLogs(relay.LogsConfig{Tiers: tiers, Now: c.now})
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,26 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	// 3.
 	written := c.written() // before they are read: what is replaced meanwhile is read again
-	delegates, err := c.delegates(ctx)
+	var delegates []ocsp.Delegate
+	var keeper *ocsp.Keeper
+	var responder *ocsp.Responder
+	if c.Authority == nil {
+		delegates, err = c.delegates(ctx)
+	} else {
+		if keeper, err = c.keeper(ctx, func(all []ocsp.Delegate) error {
+			if responder == nil {
+				return nil
+			}
+			return responder.SetDelegates(all)
+		}); err != nil {
+			return err
+		}
+		if err = keeper.Look(ctx); err != nil && len(keeper.Delegates()) == len(c.Delegates) {
+			log.WarnContext(ctx, "delegates are not renewed; those that there are go on", slog.Any("error", err))
+			err = nil
+		}
+		delegates = keeper.Delegates()
+	}
 	if err != nil {
 		return err
 	}
@@ -100,11 +119,14 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		answers.Far = []ocsp.Shelf{shelf}
 	}
 	// 4.
-	responder, err := ocsp.New(answers)
+	if responder, err = ocsp.New(answers); err != nil {
+		return err
+	}
+	files, err := c.files()
 	if err != nil {
 		return err
 	}
-	listener, err := c.front(responder, log)
+	listener, err := c.front(responder, files, log)
 	if err != nil {
 		return err
 	}
@@ -118,12 +140,25 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	// 5.
-	loops = append(loops, boot.Serve("OCSP", listener, public), boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder, written, log)))
+	loops = append(loops, boot.Serve("OCSP", listener, public))
+	if keeper != nil {
+		loops = append(loops, boot.Every(log, "renew delegates", 30*time.Second, keeper.Look))
+		count("jpki_ocsp_delegates_total", "Delegates renewed, and failures to.", keeper.Outcomes)
+	} else {
+		loops = append(loops, boot.Every(log, "look for replaced certificates", 10*time.Second, c.replace(responder, written, log)))
+	}
 	count("jpki_ocsp_responses_total", "OCSP responses, by outcome.", responder.Outcomes)
 	count("jpki_ocsp_sources_total", "Where OCSP answers came from.", responder.Sources)
 	count("jpki_ocsp_listener_total", "What came to the listener, by outcome.", listener.Outcomes)
+	if files != nil {
+		count("jpki_crl_requests_total", "CRL downloads, by outcome.", files.lists.Outcomes.Snapshot)
+		count("jpki_snapshot_requests_total", "Downloads of status snapshots, by outcome.", files.snapshots.Outcomes.Snapshot)
+	}
 	metrics = append(metrics,
-		boot.Gauge("jpki_status_view_age_seconds", "How old the view of statuses is: nothing committed earlier is missing from it.", func() float64 { return time.Since(index.Watermark()).Seconds() }),
+		boot.Gauge("jpki_ocsp_delegate_seconds", "How long the delegate lasts that ends first; it is renewed when a third of its life is left.", func() float64 {
+			return responder.Lasts().Sub(c.now()).Seconds()
+		}),
+		boot.Gauge("jpki_status_view_age_seconds", "How old the view of statuses is: nothing committed earlier is missing from it.", func() float64 { return c.now().Sub(index.Watermark()).Seconds() }),
 		boot.Gauge("jpki_status_certificates", "Certificates in the view of statuses.", func() float64 { return float64(index.Len()) }),
 		boot.Gauge("jpki_ocsp_connections", "Open connections.", func() float64 { return float64(listener.Open()) }),
 		boot.Gauge("jpki_status_snapshot_failed", "1 if the snapshot could not be read or written the last time.", func() float64 {
@@ -134,7 +169,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 		}),
 	)
 	log.InfoContext(ctx, "serving", slog.String("ocsp", public.Addr().String()), slog.String("admin", admin.Addr().String()), slog.Int("certificates", index.Len()))
-	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: boot.Admin(func() error { return ready(index) }, metrics...)}}, loops...)
+	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: boot.Admin(func() error { return ready(index, c.now()) }, metrics...)}}, loops...)
 	return errors.Join(err, index.Save())
 }
 
@@ -144,9 +179,9 @@ func serve(ctx context.Context, c *config, log *slog.Logger) error {
 const patience = 5 * time.Second
 
 // ready says why this server cannot answer now, or what else is the matter with it.
-func ready(index *status.Index) error {
+func ready(index *status.Index, now time.Time) error {
 	at := index.Watermark()
-	switch age := time.Since(at); {
+	switch age := now.Sub(at); {
 	case at.IsZero():
 		return errors.Join(errors.New("the status log has not been read yet"), index.Err())
 	case age > patience:

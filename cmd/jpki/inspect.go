@@ -289,7 +289,7 @@ func crlCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	return group(&cobra.Command{Use: "crl", Short: "Look at revocation lists and status snapshots", Example: show.Example}, show, snapshotCommand(), crlWatchCommand())
+	return group(&cobra.Command{Use: "crl", Short: "Revocation lists and status snapshots: look at them, watch, publish", Example: show.Example}, show, crlPublishCommand(), crlMirrorCommand(), snapshotCommand(), crlWatchCommand())
 }
 
 func readFile(c *cobra.Command, path string) ([]byte, error) {

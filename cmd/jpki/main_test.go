@@ -253,6 +253,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OFFSET", strconv.Itoa(offset))
 			env.Setenv("VALIDATE", java)
 			env.Setenv("README", readme)
+			env.Setenv("DOCS", filepath.Join(filepath.Dir(readme), "docs"))
 			env.Setenv("HOME", env.WorkDir) // openssl and java look for files of the user there
 			return err
 		},

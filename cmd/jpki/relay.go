@@ -18,6 +18,7 @@ import (
 	"github.com/openjpki/jpki/ca/relay"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/cmd/internal/redisconf"
 	"github.com/openjpki/jpki/ocsp/cache"
 )
 
@@ -58,16 +59,10 @@ it: without it the servers read the database.`,
 
 // relayConfig is what the file says; relay.yaml explains each field. Where it speaks of Redis it is as jpki-status' own.
 type relayConfig struct {
-	Database string `yaml:"database"`
-	Redis    struct {
-		Addresses    []string `yaml:"addresses"`
-		Master       string   `yaml:"master"`
-		Cluster      bool     `yaml:"cluster"`
-		Username     string   `yaml:"username"`
-		PasswordFile string   `yaml:"password_file"`
-	} `yaml:"redis"`
-	KeyFile string `yaml:"key_file"`
-	Admin   string `yaml:"admin"`
+	Database string           `yaml:"database"`
+	Redis    redisconf.Server `yaml:"redis"`
+	KeyFile  string           `yaml:"key_file"`
+	Admin    string           `yaml:"admin"`
 
 	dir string // of the file
 }
@@ -122,7 +117,7 @@ func (c *relayConfig) run(ctx context.Context, log *slog.Logger, check bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	password, err := c.secret(c.Redis.PasswordFile)
+	server, err := c.Redis.Open(c.dir)
 	if err != nil {
 		return usageError{err}
 	}
@@ -132,8 +127,7 @@ func (c *relayConfig) run(ctx context.Context, log *slog.Logger, check bool) err
 	}
 	defer func() { _ = reader.Close() }()
 	r, err := relay.New(relay.Config{
-		Server: relay.Server{Addrs: c.Redis.Addresses, Master: c.Redis.Master, Cluster: c.Redis.Cluster, Username: c.Redis.Username, Password: string(password)},
-		Log:    reader, Key: key, Rand: rand.Reader,
+		Server: relay.Server(server), Log: reader, Key: key, Rand: rand.Reader,
 	})
 	if err != nil {
 		return usageError{err}

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -31,7 +30,7 @@ func snapshotCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use: "snapshot", Short: "Status snapshots: every certificate's status in one small signed file",
 		Example: "  jpki crl snapshot build -issuer sign-1 -out sign-1.snapshot\n  jpki crl snapshot lookup -issuer sign-1 sign-1.snapshot var/sandbox/sample/sign.crt",
-	}, snapshotBuildCommand(), snapshotCheckCommand(), snapshotLookupCommand())
+	}, snapshotBuildCommand(), snapshotPublishCommand(), snapshotFetchCommand(), snapshotCheckCommand(), snapshotLookupCommand())
 }
 
 func (f *snapshotFlags) add(c *cobra.Command) {
@@ -39,7 +38,7 @@ func (f *snapshotFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.deltas, "delta", nil, "a delta to apply; several in their order")
 }
 
-// open opens a snapshot and applies the deltas.
+// open opens a snapshot and applies the deltas, or opens what the index in a folder names.
 func (f *snapshotFlags) open(dir, file string) (*snapshot.Snapshot, *x509.Certificate, error) {
 	id, err := jpki.ParseIssuerID(f.issuer)
 	if err != nil {
@@ -48,6 +47,10 @@ func (f *snapshotFlags) open(dir, file string) (*snapshot.Snapshot, *x509.Certif
 	cert, err := sandbox.ReadCertificate(sandbox.CertificateFile(dir, id))
 	if err != nil {
 		return nil, nil, err
+	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		s, _, err := snapshot.OpenDir(file, snapshot.Config{IssuerCert: cert, Now: time.Now})
+		return s, cert, err
 	}
 	octets, err := os.ReadFile(file)
 	if err != nil {
@@ -128,19 +131,17 @@ func (f *snapshotFlags) build(c *cobra.Command, out, since string, life, margin 
 	defer func() { _ = file.Close(); _ = os.Remove(file.Name()) }()
 	w := bufio.NewWriter(file)
 	var info snapshot.Info
-	err = db.View(ctx, func(tx *store.Tx) (err error) {
-		at := time.Now() // before anything is read: what changes later may be missing
-		t := snapshot.Template{
-			Issuer: id, IssuerCert: cert, Signer: key, Sequence: uint64(at.UnixMilli()), ThisUpdate: at, NextUpdate: at.Add(life),
-			IssuedUntil: at.Add(-margin), ExpiresFrom: at, Rand: rand.Reader,
-		}
-		if before == nil {
-			info, err = snapshot.Build(w, t, certificatesOf(tx, id, at))
-		} else {
-			info, err = snapshot.BuildDelta(w, t, before, certificatesOf(tx, id, at))
-		}
-		return err
-	})
+	at := time.Now() // before anything is read: what changes later may be missing
+	t := snapshot.Template{
+		Issuer: id, IssuerCert: cert, Signer: key, Sequence: uint64(at.UnixMilli()), ThisUpdate: at, NextUpdate: at.Add(life),
+		IssuedUntil: at.Add(-margin), ExpiresFrom: at, Rand: rand.Reader,
+	}
+	certificates := sandbox.Statuses{DB: db}.Certificates(ctx, id, at.Truncate(time.Second))
+	if before == nil {
+		info, err = snapshot.Build(w, t, certificates)
+	} else {
+		info, err = snapshot.BuildDelta(w, t, before, certificates)
+	}
 	if err != nil {
 		return err
 	}
@@ -148,23 +149,6 @@ func (f *snapshotFlags) build(c *cobra.Command, out, since string, life, margin 
 		return err
 	}
 	return printSnapshot(c, info)
-}
-
-// certificatesOf walks the certificates of a generation that have not expired.
-func certificatesOf(tx *store.Tx, id jpki.IssuerID, at time.Time) iter.Seq2[snapshot.Certificate, error] {
-	return func(yield func(snapshot.Certificate, error) bool) {
-		for change, err := range tx.Statuses() {
-			switch {
-			case err != nil:
-				yield(snapshot.Certificate{}, err)
-				return
-			case change.ID.Issuer != id || change.NotAfter.Before(at.Truncate(time.Second)):
-				continue
-			case !yield(snapshot.Certificate{Serial: change.ID.Serial, State: change.Status.State}, nil):
-				return
-			}
-		}
-	}
 }
 
 func printSnapshot(c *cobra.Command, i snapshot.Info) error {
@@ -178,15 +162,37 @@ func printSnapshot(c *cobra.Command, i snapshot.Info) error {
 func snapshotCheckCommand() *cobra.Command {
 	var f snapshotFlags
 	c := &cobra.Command{
-		Use: "check SNAPSHOT", Short: "Check a snapshot and its deltas, and print what they cover",
-		Example: `  jpki crl snapshot check -issuer sign-1 -delta sign-1.delta sign-1.snapshot`,
-		Args:    exactly("SNAPSHOT"),
+		Use: "check SNAPSHOT [CSV]", Short: "Check a snapshot and its deltas, and print what they cover; or check many certificates with them",
+		Long: `SNAPSHOT is a file, with its deltas in -delta, or a folder that "fetch" keeps. With CSV, or - for standard input, it prints
+that file again with a column "status" more: good, suspended, revoked, not covered, or wrong and why. The first line of a CSV
+names its columns: either one is "certificate", with a certificate in base64 (DER), whose signature is checked, too; or there are
+"serial" (hexadecimal), "not_before" and "not_after" (RFC 3339) of certificates that were verified before. Others are passed through.
+Exit code 0 means that all are good; 3 that some are not.`,
+		Example: `  jpki crl snapshot check -issuer sign-1 -delta sign-1.delta sign-1.snapshot
+  jpki crl snapshot check -issuer sign-1 snapshots customers.csv`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, _, err := f.open(dirOf(c), args[0])
+			s, issuer, err := f.open(dirOf(c), args[0])
 			if err != nil {
 				return err
 			}
-			return printSnapshot(c, s.Info())
+			if len(args) == 1 {
+				return printSnapshot(c, s.Info())
+			}
+			in := c.InOrStdin()
+			if args[1] != "-" {
+				file, err := os.Open(args[1])
+				if err != nil {
+					return err
+				}
+				defer func() { _ = file.Close() }()
+				in = file
+			}
+			good, err := checkTable(c.OutOrStdout(), in, s, issuer)
+			if err == nil && !good {
+				return errNo
+			}
+			return err
 		},
 	}
 	f.add(c)

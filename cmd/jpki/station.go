@@ -25,7 +25,7 @@ func stationCommand() *cobra.Command {
 		Use: "station", Short: "What a counter asks the authority for: certificates, one or many, and what became of them",
 		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request > my.crt
   jpki station batch cards.ndjson -out results.ndjson`,
-	}, stationRequest(), stationBatch(), stationSearch(), stationUndelivered(), stationDeliver(), stationDiscard())
+	}, stationRequest(), stationBatch(), stationSearch(), stationUndelivered(), stationDeliver(), stationDiscard(), stationPhone())
 }
 
 func stationRequest() *cobra.Command {

@@ -103,9 +103,13 @@ func TestDocumentedCommandLines(t *testing.T) {
 
 var calls = regexp.MustCompile(`(?:^|[\s|;&(])(?:bin/)?jpki((?: [^|;&)#>\n]*)?)`)
 
+// variables are the shell's; any value will do in their place, and 1 is a number, too.
+var variables = regexp.MustCompile(`\$[A-Za-z_]+`)
+
 // commandLines finds calls of jpki in a line of shell, without the program's name.
 func commandLines(line string) (out [][]string) {
 	line, _, _ = strings.Cut(line, " #")
+	line = variables.ReplaceAllString(line, "1")
 	for _, m := range calls.FindAllStringSubmatch(line, -1) {
 		out = append(out, strings.Fields(strings.ReplaceAll(m[1], "'", "")))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -53,7 +54,7 @@ their certificates expired or were released. It asks OCSP about a random sample 
 
 What must be there: the addresses in -lists FILE, one a line; those that the certificates in -cert name; without either,
 everything the sandbox in -dir publishes. An address that the last look had and this one has not is a finding, too. A list whose
-address ends in /full.crl is one of all certificates. Whether a certificate has expired is known only of the sandbox.
+address ends in /full.crl is one of all certificates, one in -delta.crl a delta of the one without. Whether a certificate has expired is known only of the sandbox.
 
 Exit code 0: all is well; 3: something is not; 1: it could not look. With -every it goes on until Ctrl-C, and -metrics ADDRESS
 shows what it finds to Prometheus.`,
@@ -158,7 +159,7 @@ func (o *watchOptions) config(dir string) (cfg watch.Config, done func(), err er
 			return cfg, done, err
 		}
 		for url := range strings.FieldsSeq(string(text)) {
-			cfg.Targets = append(cfg.Targets, watch.Target{URL: url, Full: strings.HasSuffix(url, "/full.crl")})
+			cfg.Targets = append(cfg.Targets, targetAt(url))
 		}
 	}
 	ocspURL := o.ocspURL
@@ -211,7 +212,7 @@ func (o *watchOptions) sandboxConfig(dir string, cfg *watch.Config, ocspURL *str
 		if err != nil {
 			continue // something else that lies there
 		}
-		cfg.Targets = append(cfg.Targets, watch.Target{URL: env.CRLURL + "/" + id.Path(), Full: id.Partition == ""})
+		cfg.Targets = append(cfg.Targets, targetAt(env.CRLURL+"/"+id.Path()))
 	}
 	for _, path := range []string{env.SampleSignCert, env.SampleAuthCert} {
 		cert, err := sandbox.ReadCertificate(path)
@@ -242,6 +243,16 @@ func (o *watchOptions) sandboxConfig(dir string, cfg *watch.Config, ocspURL *str
 		return false, nil
 	}
 	return func() { _ = reader.Close() }, nil
+}
+
+// targetAt says what must be at an address, by its end.
+func targetAt(url string) watch.Target {
+	t := watch.Target{URL: url}
+	if complete, delta := strings.CutSuffix(url, "-delta.crl"); delta {
+		t.Delta, t.Point = true, complete+".crl"
+	}
+	t.Full = strings.HasSuffix(cmp.Or(t.Point, url), "/full.crl")
+	return t
 }
 
 // maxList bounds what is fetched of a list.

@@ -7,6 +7,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -26,6 +27,9 @@ import (
 type Target struct {
 	URL  string
 	Full bool // of all that the issuer's key certified, so it names no distribution point
+	// Delta says that it is a delta CRL, and Point the address of the complete one, which is the one that it names.
+	Delta bool
+	Point string
 }
 
 // A Status is what OCSP says of a certificate.
@@ -170,9 +174,11 @@ func (w *watcher) look(ctx context.Context, t Target, last Memory) (row Row, mem
 	}
 	head := list.Head()
 	row.Number, row.ThisUpdate, row.NextUpdate, row.Entries = head.Number, head.ThisUpdate, head.NextUpdate, head.Entries
-	switch err := head.For(t.URL); {
-	case head.Delta():
+	switch err := head.For(cmp.Or(t.Point, t.URL)); {
+	case head.Delta() && !t.Delta:
 		w.fault(t.URL, Scope, "it is a delta")
+	case !head.Delta() && t.Delta:
+		w.fault(t.URL, Scope, "it is no delta")
 	case t.Full && (head.Points != nil || head.OnlyUser || head.OnlyCA || head.OnlyAttribute || head.Reasons != nil):
 		w.fault(t.URL, Scope, "it is not of all that the issuer certified")
 	case !t.Full && err != nil:
@@ -202,7 +208,9 @@ func (w *watcher) look(ctx context.Context, t Target, last Memory) (row Row, mem
 	for e := range list.All() {
 		entries[e.Serial] = e.Reason
 	}
-	if err := w.vanished(ctx, t.URL, issuer, last.Entries, entries); err != nil {
+	if t.Delta { // what it says goes into the complete list and vanishes with the base
+		entries = nil
+	} else if err := w.vanished(ctx, t.URL, issuer, last.Entries, entries); err != nil {
 		return row, nil, err
 	}
 	row.Asked = w.compare(ctx, t.URL, issuer, list)
@@ -272,6 +280,9 @@ func (w *watcher) compare(ctx context.Context, url string, issuer *x509.Certific
 		switch {
 		case err != nil:
 			w.fault(url, OCSP, "%s: %v", e.Serial, err)
+		case e.Reason == jpki.RemoveFromCRL && (!s.Revoked && !s.Unknown || s.At.After(head.ThisUpdate)): // or suspended again since
+		case e.Reason == jpki.RemoveFromCRL:
+			w.fault(url, OCSP, "%s is released, OCSP says that it is %s", e.Serial, map[bool]string{true: "unknown", false: "revoked"}[s.Unknown])
 		case !s.Revoked && e.Reason == jpki.CertificateHold && !s.Unknown: // released since
 		case !s.Revoked:
 			w.fault(url, OCSP, "%s is listed, OCSP says it is %s", e.Serial, map[bool]string{true: "unknown", false: "good"}[s.Unknown])
@@ -281,6 +292,9 @@ func (w *watcher) compare(ctx context.Context, url string, issuer *x509.Certific
 		}
 	}
 	for _, cert := range w.Unlisted {
+		if head.Delta() { // says nothing of what it does not name
+			break
+		}
 		serial, err := jpki.SerialFromBig(cert.SerialNumber)
 		if err != nil || head.Covers(cert) != nil || w.now.After(cert.NotAfter) {
 			continue

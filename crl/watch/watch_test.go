@@ -83,6 +83,17 @@ type revoked map[int64]jpki.Reason
 // list makes the list of an address, signed by a key.
 func (p *place) list(url string, number int64, entries revoked, key *ecdsa.PrivateKey) []byte {
 	p.t.Helper()
+	return p.listWith(url, number, entries, key)
+}
+
+// delta makes a delta of the list of an address, since number 1.
+func (p *place) delta(url string, number int64, entries revoked) []byte {
+	p.t.Helper()
+	return p.listWith(url, number, entries, p.key, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: must(asn1.Marshal(1))})
+}
+
+func (p *place) listWith(url string, number int64, entries revoked, key *ecdsa.PrivateKey, more ...pkix.Extension) []byte {
+	p.t.Helper()
 	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: p.now, NextUpdate: p.now.Add(48 * time.Hour)}
 	for serial, reason := range entries {
 		at := p.now.Add(-time.Hour).Truncate(time.Second)
@@ -108,6 +119,7 @@ func (p *place) list(url string, number int64, entries revoked, key *ecdsa.Priva
 		}
 		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: der}}
 	}
+	template.ExtraExtensions = append(template.ExtraExtensions, more...)
 	der, err := x509.CreateRevocationList(rand.Reader, template, p.cert, key)
 	if err != nil {
 		p.t.Fatal(err)
@@ -266,5 +278,53 @@ func TestLookRefuses(t *testing.T) {
 		if _, _, err := watch.Look(t.Context(), cfg, nil); err == nil {
 			t.Errorf("looked without %s", name)
 		}
+	}
+}
+
+// A delta is looked at as one: it is of the complete list's partition, changes by removal are releases, and what it names no
+// more has gone into the complete list.
+func TestDeltas(t *testing.T) {
+	const delta = "http://status.example/crl/sign-1/99101-delta.crl"
+	for name, row := range map[string]struct {
+		spoil func(p *place)
+		want  []string
+	}{
+		"well":       {func(*place) {}, nil},
+		"a new base": {func(p *place) { p.lists[delta] = p.delta(aoba, 9, nil) }, nil},
+		"complete":   {func(p *place) { p.lists[delta] = p.lists[aoba] }, []string{delta + " scope"}},
+		"another's":  {func(p *place) { p.lists[delta] = p.delta(minato, 9, nil) }, []string{delta + " scope"}},
+		"not released": {func(p *place) {
+			p.status["42"] = watch.Status{Revoked: true, Reason: jpki.CertificateHold, At: p.now.Add(-time.Hour)}
+		}, []string{delta + " ocsp"}},
+		"held again": {func(p *place) {
+			p.status["42"] = watch.Status{Revoked: true, Reason: jpki.CertificateHold, At: p.now.Add(time.Hour)}
+		}, nil},
+		"never issued":   {func(p *place) { p.status["42"] = watch.Status{Unknown: true} }, []string{delta + " ocsp"}},
+		"not revoked":    {func(p *place) { p.status["44"] = watch.Status{} }, []string{delta + " ocsp"}},
+		"number is less": {func(p *place) { p.lists[delta] = p.delta(aoba, 3, nil) }, []string{delta + " number"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			cfg := p.config()
+			cfg.Targets = []watch.Target{{URL: delta, Delta: true, Point: aoba}}
+			p.lists[delta] = p.delta(aoba, 5, revoked{0x42: jpki.RemoveFromCRL, 0x44: jpki.Superseded})
+			p.status["42"] = watch.Status{}
+			_, state, err := watch.Look(t.Context(), cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row.spoil(p)
+			report, _, err := watch.Look(t.Context(), cfg, state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range report.Findings {
+				got = append(got, f.URL+" "+string(f.Check))
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("%s\n%v", diff, report.Findings)
+			}
+		})
 	}
 }

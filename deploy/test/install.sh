@@ -13,14 +13,11 @@ missing() { # prints the Debian packages still to be installed
   has curl || echo curl
   { has redis-server && has redis-cli; } || echo redis-server
   has jq || echo jq
-<<<<<<< HEAD
-  has xmllint || echo libxml2-utils
-  has xmlsec1 || echo xmlsec1
-=======
   has pdfsig || echo poppler-utils
   has qpdf || echo qpdf
   { has certutil && has pk12util; } || echo libnss3-tools # keys for pdfsig to sign with
->>>>>>> wt-pdf
+  has xmllint || echo libxml2-utils
+  has xmlsec1 || echo xmlsec1
   has javac || echo default-jdk-headless
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -65,13 +64,14 @@ func (m *Memory) Get(_ context.Context, key string) (value []byte, ok bool) {
 	return it.value, ok
 }
 
-// Put keeps a value for at most ttl; without one, nothing. It takes a copy of the key but not of the value. A value that is
+// Put keeps a key and its value for at most ttl; without one, nothing. It takes no copies: a key that lies in its value is in
+// the processor's cache when the value is read. A value that is
 // larger than a thousandth of the shelf (and than 64 KiB) is not kept: it would push out too many others.
 func (m *Memory) Put(key string, value []byte, ttl time.Duration) {
 	if size := int64(len(key) + len(value)); ttl <= 0 || size > max(64<<10, m.bytes/1000) || size+overhead > m.bytes {
 		return
 	}
-	m.entries.Set(strings.Clone(key), item{value, ttl})
+	m.entries.Set(key, item{value, ttl})
 }
 
 // Outcomes returns how often a look-up was a hit or a miss, and how many entries were evicted: for want of room or when

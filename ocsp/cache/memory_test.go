@@ -107,9 +107,9 @@ func TestMemoryKeepsNoKey(t *testing.T) {
 	m := memory(t, 1<<20)
 	buf := []byte("key 1 of 32 octets, as a digest.")
 	key := over(buf)
-	m.Put(key, []byte("one"), time.Hour)
+	m.Put(strings.Clone(key), []byte("one"), time.Hour)
 	copy(buf, "key 2")
-	m.Put(key, []byte("two"), time.Hour)
+	m.Put(strings.Clone(key), []byte("two"), time.Hour)
 	copy(buf, "key 3")
 	if _, ok := m.Get(t.Context(), key); ok {
 		t.Error("found what was never put")

@@ -45,7 +45,6 @@ type conn struct {
 	buf      []byte  // small, or borrowed
 	borrowed *[]byte // what goes back to the pool
 	r, w     int     // buf[r:w] was read and not yet used; a request begins at r
-	turns    int     // requests answered
 	served   bool
 	handed   bool // over
 	head     head
@@ -326,7 +325,7 @@ func (c *conn) more() (*refusal, error) {
 		c.head = head{}
 		// Others first: by the time it is this connection's turn again its next request has often come, and Read need not
 		// fail before it waits. That is a system call in three saved under load.
-		if c.turns++; c.turns%turnsBeforeGate == 0 {
+		if c.s.gate.due() {
 			c.s.gate.pass()
 		} else {
 			runtime.Gosched()

@@ -181,6 +181,42 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// Busy connections come to the gate many times over, and all of them get on.
+func TestGate(t *testing.T) {
+	s, address := start(t, front.Config{})
+	const conns, turns = 60, 200
+	errs := make(chan error, conns)
+	for range conns {
+		c := dial(t, address)
+		go func() {
+			in := bufio.NewReader(c)
+			for range turns {
+				if _, err := io.WriteString(c, post("mumble")); err != nil {
+					errs <- err
+					return
+				}
+				resp, err := http.ReadResponse(in, nil)
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range conns {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := s.Outcomes()["exchanged"]; n != conns*turns {
+		t.Errorf("%d requests were exchanged, not %d", n, conns*turns)
+	}
+}
+
 func TestConnectionsOfOneAddress(t *testing.T) {
 	s, address := start(t, front.Config{PerAddress: 2})
 	a, b := dial(t, address), dial(t, address)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/openjpki/jpki/verifier/pdf"
@@ -77,7 +78,7 @@ func TestAttacks(t *testing.T) {
 		"two ByteRanges":                  {override(dictionary("/ByteRange"+ranges+"/ByteRange[0 1 2 3]", "/Contents"+value)), pdf.ErrMalformed},
 		"two SubFilters":                  {override(dictionary("/SubFilter/adbe.pkcs7.detached/ByteRange"+ranges, "/Contents"+value)), pdf.ErrMalformed},
 		"an unknown encoding":             {replace(t, signed, "/ETSI.CAdES.detached", "/ETSI.CAdES.detacheX"), pdf.ErrUnsupported},
-		"another value":                   {replace(t, signed, tip, flip(tip)), nil2},
+		"another value":                   {replace(t, signed, tip, flip(tip)), errAny},
 		"a value that says nothing":       {replace(t, signed, value[:40], "<"+strings.Repeat("f", 39)), pdf.ErrMalformed},
 		"something hidden in the padding": {replace(t, signed, value[len(value)-9:], "deadbeef>"), pdf.ErrMalformed},
 		"white space in the value":        {replace(t, signed, value[len(value)-9:], "        >"), pdf.ErrMalformed},
@@ -99,7 +100,7 @@ func TestAttacks(t *testing.T) {
 
 		// incremental saving
 		"other content":                 {update(signed, objects{4: evil}, ""), pdf.ErrModified},
-		"other content, no earlier one": {update(signed, objects{4: evil}, "/Root 1 0 R/Prev 0"), nil3},
+		"other content, no earlier one": {update(signed, objects{4: evil}, "/Root 1 0 R/Prev 0"), errRead},
 		"objects without a trailer":     {append(bytes.Clone(signed), "4 0 obj\n"+evil+"\nendobj\n"...), pdf.ErrModified},
 		"objects and half a trailer":    {append(bytes.Clone(signed), "4 0 obj\n"+evil+"\nendobj\nxref\n0 0\ntrailer\n<<>>\n"...), pdf.ErrModified},
 		"a file of its own behind":      {renewed(t, signed, evil), pdf.ErrCoverage},
@@ -107,7 +108,7 @@ func TestAttacks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, err := pdf.Read(bytes.NewReader(tc.file), int64(len(tc.file)))
 			if err != nil {
-				if !errors.Is(tc.want, nil3) {
+				if !errors.Is(tc.want, errRead) {
 					t.Fatal(err)
 				}
 				return
@@ -117,7 +118,7 @@ func TestAttacks(t *testing.T) {
 				t.Fatalf("%d signatures", len(v))
 			}
 			switch {
-			case errors.Is(tc.want, nil2):
+			case errors.Is(tc.want, errAny):
 				if v[0].Err == nil {
 					t.Error("valid")
 				}
@@ -131,8 +132,8 @@ func TestAttacks(t *testing.T) {
 }
 
 var (
-	nil2 = errors.New("any error of the verdict")
-	nil3 = errors.New("the file may be refused")
+	errAny  = errors.New("any error of the verdict")
+	errRead = errors.New("the file may be refused")
 )
 
 // flip returns other digits.
@@ -238,23 +239,35 @@ func TestModifications(t *testing.T) {
 		"an annotation":            {objects{3: page(" 40 0 R", ""), 40: "<</Type/Annot/Subtype/FreeText/Rect[0 0 300 300]/Contents(evil)>>"}, "", pdf.Annotations},
 		"a field to be seen":       {objects{5: form(" 40 0 R", ""), 3: page(" 40 0 R", ""), 40: signatureField("0 0 300 300")}, "", pdf.Annotations},
 
-		"a new text field":             {objects{5: form(" 40 0 R", ""), 40: "<</FT/Tx/T(new)/V(evil)>>"}, "", pdf.Other},
-		"a field with a name taken":    {objects{5: form(" 40 0 R", ""), 40: "<</FT/Sig/T(amount)/Rect[0 0 0 0]>>"}, "", pdf.Other},
-		"a field with an action":       {objects{5: form(" 40 0 R", ""), 40: "<</FT/Sig/T(new)/Rect[0 0 0 0]/AA<<>>>>"}, "", pdf.Other},
-		"a field gone":                 {objects{5: "<</Fields[16 0 R]/SigFlags 3>>"}, "", pdf.Other},
-		"fields in another order":      {objects{5: strings.Replace(form("", ""), "6 0 R 16 0 R", "16 0 R 6 0 R", 1)}, "", pdf.Other},
-		"a field elsewhere":            {objects{6: strings.Replace(sample()[6], "72 600", "72 100", 1)}, "", pdf.Other},
-		"a widget gone":                {objects{3: strings.Replace(page("", ""), "[6 0 R 16", "[16", 1)}, "", pdf.Other},
-		"all annotations gone":         {objects{3: strings.Replace(sample()[3], "/Annots[6 0 R]", "", 1)}, "", pdf.Other},
-		"the form drawn anew":          {objects{5: form("", "/NeedAppearances true")}, "", pdf.Other},
-		"a form of another technology": {objects{5: form("", "/XFA 40 0 R"), 40: other}, "", pdf.Other},
-		"an action on opening":         {objects{1: catalog("/OpenAction<</S/JavaScript/JS(evil)>>")}, "", pdf.Other},
-		"content":                      {objects{4: other}, "", pdf.Other},
-		"content added":                {objects{3: strings.Replace(page("", ""), "/Contents 4 0 R", "/Contents[4 0 R 40 0 R]", 1), 40: other}, "", pdf.Other},
-		"a page added":                 {objects{2: "<</Type/Pages/Kids[3 0 R 40 0 R]/Count 2>>", 40: "<</Type/Page/Parent 2 0 R>>"}, "", pdf.Other},
-		"a page turned":                {objects{3: page("", "/Rotate 180")}, "", pdf.Other},
-		"a bookmark":                   {objects{14: strings.Replace(sample()[14], "Top", "Evil", 1)}, "", pdf.Other},
-		"the signature's reason":       {objects{signatureObject: "<</Type/Sig/SubFilter/ETSI.CAdES.detached/Reason(other)>>"}, "", pdf.Other},
+		"an annotation with an author": {objects{3: page(" 40 0 R", ""), 40: "<</Type/Annot/Subtype/FreeText/T(Eve)/Rect[0 0 300 300]>>"}, "", pdf.Annotations},
+		"the signature's picture twice": {objects{
+			5: form(" 40 0 R", ""), 3: page(" 40 0 R", ""),
+			40: fmt.Sprintf("<</Type/Annot/Subtype/Widget/FT/Sig/T(new)/P 3 0 R/Rect[0 0 300 300]/V %d 0 R>>", signatureObject),
+		}, "", pdf.Other},
+		"a widget of a field that is not seen": {objects{
+			5: form(" 40 0 R", ""), 3: page(" 41 0 R", ""), 40: signatureField("0 0 0 0"), 41: "<</Type/Annot/Subtype/Widget/Parent 40 0 R/Rect[0 0 300 300]>>",
+		}, "", pdf.Annotations},
+		"a widget of an old field":       {objects{3: page(" 41 0 R", ""), 41: "<</Type/Annot/Subtype/Widget/Parent 6 0 R/Rect[0 0 300 300]>>"}, "", pdf.Other},
+		"a field that is more than that": {objects{5: form(" 40 0 R", ""), 40: "<</Subtype/FreeText/FT/Sig/T(new)/Rect[0 0 0 0]>>"}, "", pdf.Other},
+		"a new text field":               {objects{5: form(" 40 0 R", ""), 40: "<</FT/Tx/T(new)/V(evil)>>"}, "", pdf.Other},
+		"a field with a name taken":      {objects{5: form(" 40 0 R", ""), 40: "<</FT/Sig/T(amount)/Rect[0 0 0 0]>>"}, "", pdf.Other},
+		"a field with an action":         {objects{5: form(" 40 0 R", ""), 40: "<</FT/Sig/T(new)/Rect[0 0 0 0]/AA<<>>>>"}, "", pdf.Other},
+		"a field gone":                   {objects{5: "<</Fields[16 0 R]/SigFlags 3>>"}, "", pdf.Other},
+		"fields in another order":        {objects{5: strings.Replace(form("", ""), "6 0 R 16 0 R", "16 0 R 6 0 R", 1)}, "", pdf.Other},
+		"a field elsewhere":              {objects{6: strings.Replace(sample()[6], "72 600", "72 100", 1)}, "", pdf.Other},
+		"a widget gone":                  {objects{3: strings.Replace(page("", ""), "[6 0 R 16", "[16", 1)}, "", pdf.Other},
+		"all annotations gone":           {objects{3: strings.Replace(sample()[3], "/Annots[6 0 R]", "", 1)}, "", pdf.Other},
+		"the form drawn anew":            {objects{5: form("", "/NeedAppearances true")}, "", pdf.Other},
+		"the look of the form":           {objects{5: strings.Replace(form("", ""), "0 g", "1 g", 1)}, "", pdf.Other},
+		"a font of the form":             {objects{5: strings.Replace(form("", ""), "/Helv 7 0 R", "/Helv 9 0 R", 1)}, "", pdf.Other},
+		"a form of another technology":   {objects{5: form("", "/XFA 40 0 R"), 40: other}, "", pdf.Other},
+		"an action on opening":           {objects{1: catalog("/OpenAction<</S/JavaScript/JS(evil)>>")}, "", pdf.Other},
+		"content":                        {objects{4: other}, "", pdf.Other},
+		"content added":                  {objects{3: strings.Replace(page("", ""), "/Contents 4 0 R", "/Contents[4 0 R 40 0 R]", 1), 40: other}, "", pdf.Other},
+		"a page added":                   {objects{2: "<</Type/Pages/Kids[3 0 R 40 0 R]/Count 2>>", 40: "<</Type/Page/Parent 2 0 R>>"}, "", pdf.Other},
+		"a page turned":                  {objects{3: page("", "/Rotate 180")}, "", pdf.Other},
+		"a bookmark":                     {objects{14: strings.Replace(sample()[14], "Top", "Evil", 1)}, "", pdf.Other},
+		"the signature's reason":         {objects{signatureObject: "<</Type/Sig/SubFilter/ETSI.CAdES.detached/Reason(other)>>"}, "", pdf.Other},
 
 		"shadow: an overlay is hidden":        {objects{10: ""}, "", pdf.Other},
 		"shadow: a font is replaced":          {objects{7: strings.Replace(sample()[7], "Helvetica", "Wingdings", 1)}, "", pdf.Other},
@@ -385,6 +398,159 @@ func TestShadowsInTheFile(t *testing.T) {
 			t.Error("content was replaced by a hybrid section, and the signature is valid")
 		}
 	})
+}
+
+// A later signature that is seen but says nothing is a picture on the page: the earlier one is no longer valid.
+func TestPictures(t *testing.T) {
+	s := newSigner(t, rsaKey())
+	signed := sign(t, document(sample()), s.config())
+	for rect, want := range map[string]error{"0 0 0 0": nil, "0 0 300 300": pdf.ErrModified} {
+		file := update(signed, objects{
+			5:  "<</Fields[6 0 R 16 0 R 40 0 R]/SigFlags 3/DA(/Helv 0 Tf 0 g)/DR<</Font<</Helv 7 0 R>>>>>>",
+			3:  strings.Replace(sample()[3], "[6 0 R]", "[6 0 R 16 0 R 40 0 R]", 1),
+			40: "<</Type/Annot/Subtype/Widget/FT/Sig/T(new)/P 3 0 R/V 41 0 R/Rect[" + rect + "]>>",
+			41: "<</Type/Sig/SubFilter/ETSI.CAdES.detached/Contents<00>/ByteRange[0 1 2 3]>>",
+		}, "")
+		d := read(t, file)
+		for i, v := range d.Verify(nil) {
+			if d.Signatures[i].Field == "new" {
+				if !errors.Is(v.Err, pdf.ErrCoverage) {
+					t.Errorf("%s: the later one: %v", rect, v.Err)
+				}
+			} else if !errors.Is(v.Err, want) {
+				t.Errorf("%s: %v, want %v", rect, v.Err, want)
+			}
+		}
+	}
+}
+
+// The author's signature is told apart.
+func TestCertified(t *testing.T) {
+	c := p256(t).config()
+	c.Certify = pdf.AllowForms
+	file := sign(t, sign(t, document(sample()), c), p256(t).config())
+	d := read(t, file)
+	if len(d.Signatures) != 2 || d.Certified != d.Signatures[0] || d.Certified.Permissions != pdf.AllowForms || d.Signatures[1].Permissions != pdf.Unrestricted {
+		t.Errorf("%+v", d.Certified)
+	}
+	for _, v := range d.Verify(nil) {
+		if v.Err != nil {
+			t.Error(v.Err, v.Changes)
+		}
+	}
+	d = read(t, update(file, objects{1: sample()[1]}, "")) // without Perms
+	if v := d.Verify(nil); d.Certified != nil || !errors.Is(v[0].Err, pdf.ErrModified) || !errors.Is(v[1].Err, pdf.ErrModified) {
+		t.Errorf("decertified: %v, %v, %v", d.Certified, v[0].Err, v[1].Err)
+	}
+}
+
+// Nothing can be done to one signature behind the back of the others.
+func TestOtherSignatures(t *testing.T) {
+	first := sign(t, document(sample()), p256(t).config())
+	both := sign(t, first, p256(t).config())
+	form := func(fields string) string {
+		return "<</Fields[" + fields + "]/SigFlags 3/DA(/Helv 0 Tf 0 g)/DR<</Font<</Helv 7 0 R>>>>>>"
+	}
+	const second = fieldObject + 2
+	for name, change := range map[string]objects{
+		"taken away":     {5: form("6 0 R 16 0 R")},
+		"emptied":        {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]>>"},
+		"given the same": {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]/V 15 0 R>>"},
+		"replaced":       {second: "<</Type/Annot/Subtype/Widget/FT/Sig/T<5369676e617475726533>/F 132/P 3 0 R/Rect[0 0 0 0]/V 40 0 R>>", 40: "<</Type/Sig>>"},
+		"overwritten":    {second - 1: "<</Type/Sig>>"},
+	} {
+		if v := read(t, update(both, change, "")).Verify(nil)[0]; !errors.Is(v.Err, pdf.ErrModified) && !errors.Is(v.Err, pdf.ErrMalformed) {
+			t.Errorf("%s: %v %v", name, v.Err, v.Changes)
+		} else if v.Modification != pdf.Other {
+			t.Errorf("%s: %v", name, v.Modification)
+		}
+	}
+}
+
+// Files that are refused, and nothing is repaired.
+func TestRefused(t *testing.T) {
+	plain := document(sample())
+	text := string(plain)
+	revised := update(plain, objects{9: "<<>>"}, "")
+	pointer := fmt.Sprintf("startxref\n%d\n", lastXref(plain))
+	for name, file := range map[string]string{
+		"nothing":                             "",
+		"no header":                           "%PDX" + text[4:],
+		"something before the header":         "\n" + text,
+		"no startxref":                        strings.Replace(text, "startxref", "startxraf", 1),
+		"startxref to nowhere":                strings.Replace(text, pointer, "startxref\n99999999\n", 1),
+		"startxref to something else":         strings.Replace(text, pointer, "startxref\n0\n", 1),
+		"no end":                              strings.Replace(text, "%%EOF", "%%", 1),
+		"an older startxref to another place": strings.Replace(string(revised), pointer, strings.Replace(pointer, "\n", "\n1", 1), 1),
+		"sections in a circle":                string(update(plain, objects{9: "<<>>"}, fmt.Sprintf("/Root 1 0 R/Prev %d", len(plain)+len("9 0 obj\n<<>>\nendobj\n")))),
+		"an older section further behind":     string(update(update(plain, objects{}, ""), objects{}, fmt.Sprintf("/Root 1 0 R/Prev %d", len(plain)*9))),
+		"a number twice":                      strings.Replace(text, "xref\n0 1\n", "xref\n0 1\n0000000000 65535 f\r\n0 1\n", 1),
+		"too large a number":                  strings.Replace(text, "xref\n0 1\n", "xref\n99999999 1\n", 1),
+		"no catalog":                          strings.Replace(text, "/Root", "/Roat", 1),
+		"a field in two places":               string(update(plain, objects{5: "<</Fields[6 0 R 6 0 R]>>"}, "")),
+		"encrypted":                           string(update(plain, objects{}, "/Root 1 0 R/Encrypt<<>>")),
+	} {
+		_, err := pdf.Read(strings.NewReader(file), int64(len(file)))
+		want := pdf.ErrMalformed
+		if name == "encrypted" {
+			want = pdf.ErrEncrypted
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A failing reads right up to a position, and fails from there.
+type failing struct {
+	file []byte
+	from int64
+}
+
+var errDisk = errors.New("disk")
+
+func (f failing) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.from {
+		return 0, errDisk
+	}
+	return copy(p, f.file[off:]), nil
+}
+
+// What cannot be read is not called malformed or changed.
+func TestReadFailure(t *testing.T) {
+	file := sign(t, document(sample()), p256(t).config())
+	for n := range len(file) / 100 {
+		from := int64(n * 100)
+		if _, err := pdf.Read(failing{file, from}, int64(len(file))); !errors.Is(err, errDisk) {
+			t.Errorf("from %d: %v", from, err)
+		}
+	}
+	r := &failing{file, 1 << 30}
+	d, err := pdf.Read(r, int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.from = 100
+	if v := d.Verify(nil)[0]; !errors.Is(v.Err, errDisk) || errors.Is(v.Err, pdf.ErrDigest) {
+		t.Error(v.Err)
+	}
+}
+
+// Many verify at once.
+func TestConcurrent(t *testing.T) {
+	signed := sign(t, sign(t, streamed(split(sample())), p256(t).config()), p256(t).config())
+	d := read(t, update(signed, objects{4: stream("", "evil")}, ""))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for _, v := range d.Verify(nil) {
+				if !errors.Is(v.Err, pdf.ErrModified) {
+					t.Error(v.Err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // Locked fields may not be filled in after signing (FieldMDP).

@@ -87,7 +87,7 @@ func BenchmarkVerify(b *testing.B) {
 			whole = sign(b, whole, s.config())
 			data, size = bytes.NewReader(whole), int64(len(whole))
 		}
-		b.Run(name+"/verify", func(b *testing.B) {
+		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				d, err := pdf.Read(data, size)
 				if err != nil {
@@ -97,8 +97,7 @@ func BenchmarkVerify(b *testing.B) {
 					b.Fatal(v[0].Err)
 				}
 			}
-		})
-		b.Run(name+"/bound", func(b *testing.B) {
+			ours := b.Elapsed()
 			for range b.N {
 				sum := sha256.New()
 				if _, err := io.Copy(sum, io.NewSectionReader(data, 0, size)); err != nil {
@@ -109,6 +108,9 @@ func BenchmarkVerify(b *testing.B) {
 				}
 				sum.Sum(nil)
 			}
+			b.ReportMetric(float64(b.Elapsed()-ours)/float64(ours), "of-bound")
+			b.ReportMetric(float64(ours.Nanoseconds())/float64(b.N), "ns/verification")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }

@@ -16,11 +16,13 @@ type Change struct {
 	Where    string // the way there from the trailer, shortened
 	Field    string // full name of the form field it is in; empty if in none
 	Detail   string // for people, in English
+
+	fresh bool // the field was not there before
 }
 
 // Bounds on the comparison of revisions. Beyond them the level is Other.
 const (
-	maxCompared = 1 << 21 // pairs of values, in one step
+	maxCompared = 1 << 22 // pairs of values, all revisions together; each has its share
 	maxChanges  = 64      // listed; the level counts all
 	maxWhere    = 160
 )
@@ -39,20 +41,20 @@ func (d *Document) prepareSteps() {
 }
 
 // step compares a revision with the one before it. Steps:
-//  1. does an older entry point into this revision, or is there something behind the last one? Then nobody knows what is shown
+//  1. does an older entry point into this revision? Then nobody knows what it was to show
 //  2. note which objects are pages, annotations and fields: they are compared in their places only
 //  3. compare from the trailers downwards, by the rules
 func (f *file) step(revision int) step {
 	if revision == 0 {
 		return step{}
 	}
-	c := &differ{file: f, old: revision - 1, new: revision, seen: map[compared]bool{}, kept: map[uint32]bool{}, names: map[uint32]bool{}}
+	c := &differ{file: f, old: revision - 1, new: revision, seen: map[compared]bool{}, noted: map[uint32]bool{}, judged: map[[2]uint32]bool{}}
 	for _, rev := range f.revisions[:revision] {
 		if rev.beyond {
 			c.report(pair{level: Other, where: "xref"}, Other, "an older cross-reference section points behind the end of its revision")
 		}
 	}
-	c.keep()
+	c.note()
 	c.push(pair{as: trailers, level: Other, a: f.revisions[c.old].trailer, b: f.revisions[c.new].trailer, where: "trailer"})
 	for len(c.queue) > 0 && c.out.level < Other {
 		p := c.queue[len(c.queue)-1]
@@ -87,8 +89,8 @@ type differ struct {
 	out      step
 	queue    []pair
 	seen     map[compared]bool
-	kept     map[uint32]bool // pages, annotations and fields: compared in their places
-	names    map[uint32]bool // new fields that were judged
+	noted    map[uint32]bool    // pages, annotations and fields: compared in their places
+	judged   map[[2]uint32]bool // new fields, and the widgets they were judged with
 	count    int
 }
 
@@ -101,7 +103,7 @@ func (c *differ) report(p pair, level Level, detail string) {
 	}
 }
 
-// push has a pair compared later, if it is one of references that was not compared before; others are compared in depth.
+// push has a pair compared later: what references lead to is never compared in depth, since chains of them may be long.
 func (c *differ) push(p pair) { c.queue = append(c.queue, p) }
 
 // under returns a pair below another.
@@ -114,9 +116,9 @@ func under(p pair, key string, a, b any) pair {
 	return p
 }
 
-// keep notes the objects of the page tree and of the form as they were. A reference to one of them from elsewhere (the
+// note notes the objects of the page tree and of the form as they were. A reference to one of them from elsewhere (the
 // destination of a bookmark, the page of an annotation) is not followed a second time.
-func (c *differ) keep() {
+func (c *differ) note() {
 	root := c.dict(c.old, c.revisions[c.old].trailer["Root"])
 	seen := map[ref]bool{}
 	var walk func(v any, depth int, keys ...name)
@@ -126,7 +128,7 @@ func (c *differ) keep() {
 				return
 			}
 			seen[r] = true
-			c.kept[r.num] = true
+			c.noted[r.num] = true
 		}
 		d := c.dict(c.old, v)
 		if d == nil || depth > maxNesting {
@@ -139,7 +141,7 @@ func (c *differ) keep() {
 		}
 	}
 	if r, ok := c.revisions[c.old].trailer["Root"].(ref); ok {
-		c.kept[r.num] = true
+		c.noted[r.num] = true
 	}
 	walk(root["Pages"], 0, "Kids", "Annots")
 	for _, v := range c.array(c.old, c.dict(c.old, root["AcroForm"])["Fields"]) {
@@ -149,7 +151,7 @@ func (c *differ) keep() {
 
 // compare compares one pair by the rules of its context.
 func (c *differ) compare(p pair, depth int) {
-	if c.count++; c.count > maxCompared || depth > 4*maxNesting {
+	if c.count++; c.count > max(maxCompared/len(c.revisions), 1<<14) || depth > 4*maxNesting {
 		c.report(p, Other, "too much to compare")
 		return
 	}
@@ -166,7 +168,7 @@ func (c *differ) compare(p pair, depth int) {
 			c.push(p)
 			return
 		}
-		if p.as == leaf && oka && okb && ra == rb && c.kept[ra.num] {
+		if p.as == leaf && oka && okb && ra == rb && c.noted[ra.num] {
 			return
 		}
 		if key := (compared{p.as, p.level, ra, rb, p.fresh}); oka && okb {
@@ -294,13 +296,14 @@ func (c *differ) list(p pair, each func(pair)) {
 
 // widget says whether a dictionary is a form field's, and which context it has.
 func (c *differ) widget(view int, d dict) (as context, ok bool) {
-	switch c.inherited(view, d, "FT") {
-	case name("Sig"):
-		return sigFields, true
-	case nil:
-		return fields, c.resolve(view, d["Subtype"]) == name("Widget") || d["T"] != nil
+	kind := c.resolve(view, d["Subtype"])
+	if kind != nil && kind != name("Widget") {
+		return fields, false
 	}
-	return fields, true
+	if c.inherited(view, d, "FT") == name("Sig") {
+		return sigFields, true
+	}
+	return fields, d != nil
 }
 
 // inherited returns an entry of a field or of one above it.
@@ -344,7 +347,7 @@ func (c *differ) field(p pair, fresh bool) {
 
 // alike compares two values of form fields roughly: whether they are another is all that is asked.
 func (c *differ) alike(a, b any) bool {
-	d := &differ{file: c.file, old: c.old, new: c.new, seen: map[compared]bool{}, kept: c.kept}
+	d := &differ{file: c.file, old: c.old, new: c.new, seen: map[compared]bool{}, noted: c.noted}
 	d.push(pair{level: Other, a: a, b: b})
 	for len(d.queue) > 0 && d.out.level == Unchanged {
 		p := d.queue[len(d.queue)-1]
@@ -382,7 +385,7 @@ func (c *differ) tops(p pair) {
 			return
 		}
 		titles[title] = true
-		c.newField(q, v)
+		c.newField(q, v, nil)
 	}
 }
 
@@ -391,38 +394,54 @@ func (c *differ) title(view int, v any) string {
 	return decodeText(t.octets)
 }
 
-// newField judges a form field that was not there before. Only signature fields are, without actions: signed ones, and empty
-// ones that nobody sees.
-func (c *differ) newField(p pair, v any) {
-	if r, ok := v.(ref); ok {
-		if c.names[r.num] {
-			return
-		}
-		c.names[r.num] = true
-		if _, was := c.locate(c.old, r); was {
-			c.report(p, Other, "an object that was there before is now a form field")
-			return
-		}
+// newField judges a form field that was not there before, and one of its widgets. Only signature fields are, without actions:
+// those with a signature of their own, and empty ones that nobody sees.
+func (c *differ) newField(p pair, v, widget any) {
+	r, _ := v.(ref)
+	w, _ := widget.(ref)
+	if c.judged[[2]uint32{r.num, w.num}] && r.num != 0 {
+		return
+	}
+	c.judged[[2]uint32{r.num, w.num}] = true
+	if _, was := c.locate(c.old, r); was {
+		c.report(p, Other, "an object that was there before is now a form field")
+		return
 	}
 	d := c.dict(c.new, v)
-	value := c.dict(c.new, c.inherited(c.new, d, "V"))
-	hidden := c.invisible(c.new, d)
-	for _, kid := range c.array(c.new, d["Kids"]) {
-		hidden = hidden && c.invisible(c.new, c.dict(c.new, kid))
+	active, hidden := false, true
+	for _, one := range append(array{v, widget}, c.array(c.new, d["Kids"])...) {
+		o := c.dict(c.new, one)
+		kind := c.resolve(c.new, o["Subtype"])
+		active = active || o["AA"] != nil || o["A"] != nil || kind != nil && kind != name("Widget")
+		hidden = hidden && c.invisible(c.new, o)
+	}
+	value := c.dict(c.new, d["V"])
+	signature, own := d["V"].(ref)
+	if own {
+		_, was := c.locate(c.old, signature)
+		own = !was
+	}
+	report := func(level Level, detail string) {
+		c.report(p, level, detail)
+		if n := len(c.out.changes); n > 0 {
+			c.out.changes[n-1].fresh = level < Annotations
+		}
 	}
 	switch {
-	case d == nil || c.inherited(c.new, d, "FT") != name("Sig"):
-		c.report(p, Other, "a form field is new")
-	case d["AA"] != nil || d["A"] != nil:
-		c.report(p, Other, "a new signature field has an action")
+	case d == nil || c.resolve(c.new, d["FT"]) != name("Sig"):
+		report(Other, "a form field is new")
+	case active:
+		report(Other, "a new signature field has an action, or is something else besides")
+	case value != nil && !own:
+		report(Other, "a new signature field has no signature of its own")
 	case value != nil && c.isStamp(value) && hidden:
-		c.report(p, LTA, "a document time-stamp is new")
+		report(LTA, "a document time-stamp is new")
 	case value != nil:
-		c.report(p, Forms, "a signature is new")
+		report(Forms, "a signature is new")
 	case hidden:
-		c.report(p, Forms, "an empty signature field is new")
+		report(Forms, "an empty signature field is new")
 	default:
-		c.report(p, Annotations, "an empty signature field that can be seen is new")
+		report(Annotations, "an empty signature field that can be seen is new")
 	}
 }
 
@@ -469,7 +488,7 @@ func (c *differ) annotations(p pair) {
 	}
 }
 
-// spread makes a pair of kept references one of what they name, which would otherwise not be looked into.
+// spread makes a pair of noted references one of what they name, which would otherwise not be looked into.
 func (c *differ) spread(p pair) pair {
 	p.a, _ = c.read(p, c.old, p.a)
 	p.b, _ = c.read(p, c.new, p.b)
@@ -513,7 +532,7 @@ func (c *differ) newAnnotation(p pair, v any) {
 			}
 		}
 		p.field = c.title(c.new, top)
-		c.newField(p, top)
+		c.newField(p, top, v)
 	default:
 		c.report(p, Annotations, "an annotation is new")
 	}

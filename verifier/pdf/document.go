@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -38,8 +39,9 @@ type Document struct {
 	// Certified is the signature that the catalog names as the author's (Perms, DocMDP); nil if there is none.
 	Certified *Signature
 
-	file  *file
-	steps []func() step // what each revision changed; computed once, when asked for
+	file   *file
+	steps  []func() step   // what each revision changed; computed once, when asked for
+	stores []func() *Store // likewise
 }
 
 // Claims are what the signature dictionary says. It is signed, and unproven.
@@ -101,13 +103,26 @@ type Signature struct {
 // Read finds the signatures of a document. One that cannot be read is among them and fails Verify. An error means that
 // this is no PDF file that can be read: it wraps ErrMalformed, ErrEncrypted or what r returned.
 func Read(r io.ReaderAt, size int64) (*Document, error) {
-	f, err := open(r, size)
-	if err != nil {
-		return nil, err
+	from := &source{r: r}
+	var d *Document
+	f, err := open(from, size)
+	if err == nil {
+		d, err = f.document()
 	}
+	if failed := from.failure(); failed != nil { // then nothing of this is known
+		return nil, failed
+	}
+	return d, err
+}
+
+// document finds the signatures of the form, in the newest revision.
+func (f *file) document() (*Document, error) {
 	d := &Document{file: f}
 	for _, rev := range f.revisions {
 		d.Revisions = append(d.Revisions, rev.end)
+	}
+	for i := range f.revisions {
+		d.stores = append(d.stores, sync.OnceValue(func() *Store { return d.readStore(i) }))
 	}
 	d.prepareSteps()
 	last := len(f.revisions) - 1
@@ -262,8 +277,6 @@ func (s *Signature) cover(contents text) error {
 		return fmt.Errorf("%w: it does not begin at the beginning", ErrCoverage)
 	case b[1] != contents.from || b[2] != contents.to:
 		return fmt.Errorf("%w: it leaves out something else than its own value", ErrCoverage)
-	case end > f.size:
-		return fmt.Errorf("%w: it ends behind the end of the file", ErrCoverage)
 	}
 	n := -1
 	for i, rev := range f.revisions {
@@ -344,10 +357,14 @@ const maxStored = 4096
 // Store returns the security store as of a revision; nil if there is none. What stands in the store of a revision that a
 // document time-stamp covers existed when that was made.
 func (d *Document) Store(revision int) *Store {
-	f := d.file
-	if revision < 0 || revision >= len(f.revisions) {
+	if revision < 0 || revision >= len(d.stores) {
 		return nil
 	}
+	return d.stores[revision]()
+}
+
+func (d *Document) readStore(revision int) *Store {
+	f := d.file
 	catalog := f.dict(revision, f.revisions[revision].trailer["Root"])
 	dss := f.dict(revision, catalog["DSS"])
 	if dss == nil {

@@ -2,6 +2,7 @@ package pdf
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -10,13 +11,15 @@ import (
 // Limits on one file. They bound the work it can cause; what people sign stays far below.
 const (
 	MaxRevisions  = 512
-	MaxObjects    = 1 << 21 // entries of all cross-reference sections together
+	MaxObjects    = 1 << 20 // entries of all cross-reference sections together
 	MaxSignatures = 256
 
-	maxNumber  = 1 << 23 // object numbers (ISO 32000-2 annex C)
-	maxCache   = 1 << 14 // parsed objects kept
-	maxUnpack  = 64 << 20
-	maxTrailer = 1 << 11 // from the last startxref to the end of the file
+	maxNumber  = 1 << 23  // object numbers (ISO 32000-2 annex C)
+	maxCache   = 1 << 14  // parsed objects kept
+	maxUnpack  = 64 << 20 // octets of object streams kept unpacked
+	maxKept    = 8 << 20  // octets of which objects are kept parsed
+	maxSpent   = 1 << 30  // octets parsed and unpacked, besides 16 times the size of the file
+	maxTrailer = 1 << 11  // from the last startxref to the end of the file
 )
 
 // A place is where an object stands.
@@ -55,6 +58,7 @@ type revision struct {
 // A file is a PDF file as its cross-reference sections describe it; oldest revision first.
 type file struct {
 	r         io.ReaderAt
+	source    *source // what r is
 	size      int64
 	revisions []revision
 	trailing  bool // there is something behind the last %%EOF
@@ -62,24 +66,55 @@ type file struct {
 	mu       sync.Mutex
 	cache    map[place]any
 	unpacked map[place]*objectStream
-	held     int64
+	held     int64 // octets unpacked
+	cached   int64 // octets of which objects were parsed
+	spent    int64 // octets parsed and unpacked so far
+}
+
+// A source reads a file and remembers what went wrong, which must not be taken for a malformed file.
+type source struct {
+	r io.ReaderAt
+
+	mu     sync.Mutex
+	failed error
+}
+
+// ReadAt implements [io.ReaderAt].
+func (s *source) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.r.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.mu.Lock()
+		s.failed = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+// failure returns what went wrong.
+func (s *source) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("pdf: cannot be read: %w", s.failed)
 }
 
 // open reads the chain of cross-reference sections. Steps:
 //  1. the header, and the place of the newest section
 //  2. every section back to the first; a linearized file's two are one revision (annex F)
 //  3. each revision must lie behind the one before
-func open(r io.ReaderAt, size int64) (*file, error) {
-	f := &file{r: r, size: size, cache: map[place]any{}, unpacked: map[place]*objectStream{}}
+func open(r *source, size int64) (*file, error) {
+	f := &file{r: r, source: r, size: size, cache: map[place]any{}, unpacked: map[place]*objectStream{}}
 	head := make([]byte, min(size, 8))
-	if n, err := r.ReadAt(head, 0); n < len(head) {
+	if n, err := f.r.ReadAt(head, 0); n < len(head) {
 		return nil, fmt.Errorf("pdf: cannot be read: %w", err)
 	}
 	if !bytes.HasPrefix(head, []byte("%PDF-")) {
 		return nil, fmt.Errorf("%w: no PDF header at the beginning", ErrMalformed)
 	}
 	tail := make([]byte, min(size, maxTrailer))
-	if n, err := r.ReadAt(tail, size-int64(len(tail))); n < len(tail) {
+	if n, err := f.r.ReadAt(tail, size-int64(len(tail))); n < len(tail) {
 		return nil, fmt.Errorf("pdf: cannot be read: %w", err)
 	}
 	at := bytes.LastIndex(tail, []byte("startxref"))
@@ -405,22 +440,44 @@ func (f *file) get(view int, r ref) (any, error) {
 	if p.index >= 0 {
 		return f.packed(p, r.num)
 	}
-	id, v, err := f.object(newScanner(f.r, p.offset, p.end), view)
+	s := newScanner(f.r, p.offset, p.end)
+	id, v, err := f.object(s, view)
 	if err != nil || id != r {
 		return nil, fmt.Errorf("%w: object %d", ErrMalformed, r.num)
+	}
+	octets := s.pos - p.offset
+	if st, ok := v.(*stream); ok {
+		octets -= st.to - st.from
+	}
+	if !f.spend(octets) {
+		return nil, fmt.Errorf("%w: too much to read", ErrMalformed)
 	}
 	if st, ok := v.(*stream); ok {
 		if _, indirect := st.dict["Length"].(ref); indirect { // then it depends on the view
 			return v, nil
 		}
 	}
+	f.store(p, v, octets)
+	return v, nil
+}
+
+// spend counts work; false if it was too much.
+func (f *file) spend(octets int64) bool {
 	f.mu.Lock()
-	if len(f.cache) >= maxCache {
+	defer f.mu.Unlock()
+	f.spent += octets
+	return f.spent < maxSpent+16*f.size
+}
+
+// store keeps an object that was parsed.
+func (f *file) store(p place, v any, octets int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cached += octets; len(f.cache) >= maxCache || f.cached > maxKept {
 		clear(f.cache)
+		f.cached = octets
 	}
 	f.cache[p] = v
-	f.mu.Unlock()
-	return v, nil
 }
 
 // resolve follows references; what cannot be read is nil.
@@ -470,7 +527,7 @@ func (f *file) packed(p place, num uint32) (any, error) {
 		if err != nil || !ok || id.num != p.container || st.dict["Type"] != name("ObjStm") {
 			return nil, bad
 		}
-		if o = f.unpack(st); o == nil {
+		if o = f.unpack(st); o == nil || !f.spend(int64(len(o.data))) {
 			return nil, bad
 		}
 		f.mu.Lock()
@@ -489,12 +546,7 @@ func (f *file) packed(p place, num uint32) (any, error) {
 	if err != nil {
 		return nil, bad
 	}
-	f.mu.Lock()
-	if len(f.cache) >= maxCache {
-		clear(f.cache)
-	}
-	f.cache[p] = v
-	f.mu.Unlock()
+	f.store(p, v, s.pos-o.offsets[p.index])
 	return v, nil
 }
 

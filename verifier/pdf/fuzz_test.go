@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,18 +15,13 @@ import (
 // Whatever is read: nothing panics, and a signature that is found valid covers what it must.
 func FuzzRead(f *testing.F) {
 	s := p256(f)
+	c := s.config()
+	c.Reserve = 1500
 	for _, file := range [][]byte{document(sample()), streamed(split(sample()))} {
-		signed := sign(f, file, s.config())
+		signed := sign(f, file, c)
 		f.Add(signed)
 		f.Add(update(signed, objects{6: strings.Replace(sample()[6], "V(100)", "V(900)", 1), 4: ""}, ""))
 		f.Add(update(signed, objects{1: strings.Replace(sample()[1], "/Outlines", "/DSS<</Certs[4 0 R]/VRI<</A<</TU(D:2026)/TS 4 0 R>>>>>>/Outlines", 1)}, ""))
-	}
-	if dir := os.Getenv("JPKI_VECTORS"); dir != "" {
-		for _, name := range []string{"doc-firmado-LT", "PAdES-LT", "Signature-P-BG_BOR-2"} {
-			if data, err := os.ReadFile(filepath.Join(dir, "dss-ades", "pades", "validation__"+name+".pdf")); err == nil {
-				f.Add(data)
-			}
-		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := pdf.Read(bytes.NewReader(data), int64(len(data)))

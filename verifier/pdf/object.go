@@ -40,7 +40,7 @@ const (
 	maxNesting = 64
 	maxString  = 64 << 20 // octets as written
 	maxToken   = 1 << 12
-	maxItems   = 1 << 21 // of one object, nested ones included
+	maxItems   = 1 << 20 // of one object, nested ones included
 )
 
 var errSyntax = errors.New("not the syntax of PDF, or beyond a limit")
@@ -66,7 +66,7 @@ type scanner struct {
 	placed   bool // positions are positions in the file
 	items    int
 
-	window [4096]byte
+	window [1024]byte
 	from   int64
 	filled int
 }
@@ -306,38 +306,50 @@ func (s *scanner) text(from int64, octets []byte, hex bool) any {
 	return text{octets: octets, hex: hex, from: from, to: s.pos}
 }
 
+// digits has the value of each hexadecimal digit; other octets have 0xff.
+var digits = func() (out [256]byte) {
+	for b := range out {
+		switch {
+		case b >= '0' && b <= '9':
+			out[b] = byte(b - '0')
+		case b >= 'a' && b <= 'f':
+			out[b] = byte(b - 'a' + 10)
+		case b >= 'A' && b <= 'F':
+			out[b] = byte(b - 'A' + 10)
+		default:
+			out[b] = 0xff
+		}
+	}
+	return out
+}()
+
 // hex reads a hexadecimal string whose < has been read.
 func (s *scanner) hex(from int64) (any, error) {
 	var out []byte
-	digits, clean := 0, true
 	var high byte
+	odd, clean := false, true
 	for s.pos-from <= maxString {
-		b, ok := s.next()
-		var n byte
-		switch {
-		case !ok:
-			return nil, errSyntax
-		case b == '>':
-			if digits%2 == 1 { // the last digit is taken to be 0 (§7.3.4.3)
-				out, clean = append(out, high<<4), false
-			}
-			return s.text(from, out, clean), nil
-		case isDigit(b):
-			n = b - '0'
-		case b >= 'a' && b <= 'f':
-			n = b - 'a' + 10
-		case b >= 'A' && b <= 'F':
-			n = b - 'A' + 10
-		case isSpace(b):
-			clean = false
-			continue
-		default:
+		if _, ok := s.peek(); !ok {
 			return nil, errSyntax
 		}
-		if digits++; digits%2 == 1 {
-			high = n
-		} else {
-			out = append(out, high<<4|n)
+		for _, b := range s.window[s.pos-s.from : s.filled] { // values are long
+			s.pos++
+			n := digits[b]
+			switch {
+			case n != 0xff && odd:
+				out, odd = append(out, high<<4|n), false
+			case n != 0xff:
+				high, odd = n, true
+			case b == '>':
+				if odd { // the last digit is taken to be 0 (§7.3.4.3)
+					out, clean = append(out, high<<4), false
+				}
+				return s.text(from, out, clean), nil
+			case isSpace(b):
+				clean = false
+			default:
+				return nil, errSyntax
+			}
 		}
 	}
 	return nil, errSyntax

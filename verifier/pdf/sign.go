@@ -292,7 +292,7 @@ func (u *update) layOut() error {
 	u.out = out.Bytes()
 	end := base + int64(len(u.out))
 	ranges := fmt.Sprintf("[0 %d %d %d]", base+int64(u.from), base+int64(u.to), end-base-int64(u.to))
-	if len(ranges) > gapLength+2 || u.next >= maxNumber {
+	if len(ranges) > gapLength+2 || u.next >= maxNumber || !last.stream && end >= 1e10 {
 		return fmt.Errorf("%w: the file is too large", ErrMalformed)
 	}
 	copy(u.out[begin:], ranges)

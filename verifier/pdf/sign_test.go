@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,23 +139,69 @@ func TestSignRefuses(t *testing.T) {
 // placeholder appends a signature of a given dictionary whose value comes from elsewhere.
 func placeholder(t testing.TB, file []byte, entries string, value func(signed []byte) []byte) []byte {
 	t.Helper()
-	const reserve = 8192
+	return placed(t, file, entries, value, func(file []byte, from, to int) ([]byte, [4]int) {
+		return file, [4]int{0, from, to, len(file) - to}
+	})
+}
+
+// placed is placeholder for a signer who signs something else than he should: finish may append, and says what is signed.
+func placed(t testing.TB, file []byte, entries string, value func([]byte) []byte, finish func(file []byte, from, to int) ([]byte, [4]int)) []byte {
+	t.Helper()
+	const reserve = 4096
 	gap := "<" + strings.Repeat("0", 2*reserve) + ">"
 	room := strings.Repeat(" ", 60)
 	out := update(file, objects{
 		3: strings.Replace(sample()[3], "[6 0 R]", "[6 0 R 31 0 R]", 1), 5: strings.Replace(sample()[5], "[6 0 R]", "[6 0 R 31 0 R]", 1),
-		30: "<</Type/Sig/Filter/Adobe.PPKLite" + entries + "/M(D:20261123180000+09'00')/ByteRange " + room + "/Contents " + gap + ">>",
+		30: "<</Type/Sig/Filter/Adobe.PPKLite" + entries + "/M(D:20261123180000+09'00')/ByteRange " + room + "/Contents " + gap + "/Prop_Build null     >>",
 		31: "<</Type/Annot/Subtype/Widget/FT/Sig/T(other)/F 132/Rect[0 0 0 0]/P 3 0 R/V 30 0 R>>",
 	}, "")
 	from := bytes.LastIndex(out, []byte(gap))
-	to := from + len(gap)
-	copy(out[bytes.LastIndex(out, []byte(room)):], byteRange(0, from, to, len(out)-to))
-	hexed := strings.ToUpper(hexOf(value(append(bytes.Clone(out[:from]), out[to:]...))))
+	at := bytes.LastIndex(out, []byte(room))
+	out, ranges := finish(out, from, from+len(gap))
+	copy(out[at:], byteRange(ranges[:]...))
+	signed := slices.Concat(out[ranges[0]:ranges[0]+ranges[1]], out[ranges[2]:ranges[2]+ranges[3]])
+	hexed := strings.ToUpper(hexOf(value(signed)))
 	if len(hexed) > 2*reserve {
 		t.Fatalf("the value has %d octets", len(hexed)/2)
 	}
 	copy(out[from+1:], hexed)
 	return out
+}
+
+// A signer who signs with a range that leaves room for others is no better than one who signs nothing.
+func TestRoomLeftBySigner(t *testing.T) {
+	s := newSigner(t, rsaKey())
+	for name, tc := range map[string]struct {
+		finish func(file []byte, from, to int) ([]byte, [4]int)
+		want   error
+	}{
+		"none": {func(file []byte, from, to int) ([]byte, [4]int) { return file, [4]int{0, from, to, len(file) - to} }, nil},
+		"white space behind the end": {func(file []byte, from, to int) ([]byte, [4]int) {
+			file = append(file, "\n\n"...)
+			return file, [4]int{0, from, to, len(file) - to}
+		}, nil},
+		"before the value": {func(file []byte, from, to int) ([]byte, [4]int) {
+			return file, [4]int{0, from - 10, to, len(file) - to}
+		}, pdf.ErrCoverage},
+		"behind the value": {func(file []byte, from, to int) ([]byte, [4]int) {
+			return file, [4]int{0, from, to + 10, len(file) - to - 10}
+		}, pdf.ErrCoverage},
+		"delimiters signed": {func(file []byte, from, to int) ([]byte, [4]int) {
+			return file, [4]int{0, from + 1, to - 1, len(file) - to + 1}
+		}, pdf.ErrCoverage},
+		"at the beginning":   {func(file []byte, from, to int) ([]byte, [4]int) { return file, [4]int{9, from - 9, to, len(file) - to} }, pdf.ErrCoverage},
+		"at the end":         {func(file []byte, from, to int) ([]byte, [4]int) { return file, [4]int{0, from, to, len(file) - to - 8} }, pdf.ErrCoverage},
+		"in front, the rest": {func(file []byte, from, to int) ([]byte, [4]int) { return file, [4]int{0, from, to, 0} }, pdf.ErrCoverage},
+		"a revision behind": {func(file []byte, from, to int) ([]byte, [4]int) {
+			file = update(file, objects{9: "<<>>"}, "")
+			return file, [4]int{0, from, to, len(file) - to}
+		}, pdf.ErrCoverage},
+	} {
+		v := read(t, placed(t, document(sample()), "/SubFilter/adbe.pkcs7.detached", s.openssl(t), tc.finish)).Verify(nil)
+		if len(v) != 1 || !errors.Is(v[0].Err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, v, tc.want)
+		}
+	}
 }
 
 // pemFiles puts a signer's certificate and key where openssl finds them.

@@ -2,8 +2,10 @@ package pdf
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/openjpki/jpki/verifier/cms"
 	"github.com/openjpki/jpki/verifier/primitive"
@@ -47,16 +49,34 @@ type Verdict struct {
 // for signers' certificates, DER, besides the signatures and the DSS.
 func (d *Document) Verify(certificates [][]byte) []Verdict {
 	if store := d.Store(len(d.Revisions) - 1); store != nil {
-		certificates = append(certificates[:len(certificates):len(certificates)], store.Certificates...)
+		certificates = append(slices.Clip(certificates), store.Certificates...)
 	}
 	out := make([]Verdict, len(d.Signatures))
 	for i, s := range d.Signatures {
 		out[i] = s.verify(certificates)
 	}
+	d.pictures(out)
 	for i, s := range d.Signatures {
 		out[i].Baseline = d.baseline(s, &out[i], out)
 	}
 	return out
+}
+
+// pictures holds signatures to those made after them: a signature that can be seen but is not intact puts a picture on the
+// page that is nobody's word.
+func (d *Document) pictures(all []Verdict) {
+	forged := map[int]bool{}
+	for i, s := range d.Signatures {
+		forged[i] = s.Visible && all[i].Err != nil && !errors.Is(all[i].Err, ErrModified)
+	}
+	for i, s := range d.Signatures {
+		for j, other := range d.Signatures {
+			if all[i].Err == nil && forged[j] && (other.Revision > s.Revision || other.Revision < 0) {
+				all[i].Err = fmt.Errorf("%w: signature %.64q can be seen, and is not intact", ErrModified, other.Field)
+				all[i].Modification = Other
+			}
+		}
+	}
 }
 
 // verify checks one signature. Steps:
@@ -79,6 +99,9 @@ func (s *Signature) verify(certificates [][]byte) Verdict {
 		v.Err = fmt.Errorf("%w: %.64q", ErrUnsupported, string(s.SubFilter))
 	}
 	if err := s.modifications(&v); v.Err == nil {
+		v.Err = err
+	}
+	if err := s.document.file.source.failure(); err != nil { // then nothing of this is known
 		v.Err = err
 	}
 	return v
@@ -188,7 +211,7 @@ func (s *Signature) modifications(v *Verdict) error {
 		locked = locked || step.more && len(s.Locks) > 0
 		for _, c := range step.changes {
 			for _, l := range s.Locks {
-				locked = locked || c.Level >= Forms && c.Field != "" && l.covers(c.Field)
+				locked = locked || c.Level >= Forms && c.Field != "" && !c.fresh && l.covers(c.Field)
 			}
 		}
 	}

@@ -41,8 +41,12 @@ func main() {
 		flag.IntVar(&b.rounds, "rounds", 3, "how often everything is measured; the table shows medians")
 		flag.BoolVar(&b.peers, "peers", false, "measure openssl ca -gencrl, too")
 		flag.StringVar(&b.dir, "dir", "", "a directory on the disk to measure; empty: one in the system's for temporary files")
+		entries := flag.Int("entries", 0, "measure lists of so many entries; 0: of 1 and of 5 million")
 		flag.Parse() // exits
 		b.sizes = []int{1_000_000, 5_000_000}
+		if *entries > 0 {
+			b.sizes = []int{*entries}
+		}
 		if *short {
 			b.rounds, b.sizes = 1, []int{100_000}
 		}

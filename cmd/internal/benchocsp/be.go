@@ -35,6 +35,8 @@ func be(ctx context.Context, args []string) error {
 		return serveFromRedis(ctx, args[1], args[2])
 	case len(args) == 2 && args[0] == "signer":
 		return signOnDemand(ctx, args[1])
+	case len(args) == 4 && args[0] == "closing-client":
+		return driveClosingAndPrint(args[1], args[2], args[3])
 	}
 	return errors.New("there is nothing of that kind to be")
 }

@@ -331,6 +331,7 @@ type duty struct {
 	server *server
 	set    *set
 	from   []string // where answers of ours come from
+	closes bool     // the server serves one request a connection
 }
 
 // round measures everything once. Who goes first changes from round to round.
@@ -344,17 +345,17 @@ func (b *bench) round(ctx context.Context, round int) error {
 			b.rates = append(b.rates, r)
 			at := func(what string) row { return row{what, method, n} }
 			duties := []duty{
-				{at(nginxMemory), b.nginxMemory, b.set, nil},
-				{at(hit), b.hit, b.set, []string{"near"}},
-				{at(live), b.live, b.set, []string{"signed", "shared"}},
-				{at(fromRedis), b.fromRedis, b.set, []string{"far", "shared"}},
-				{at(plainRedis), b.plainRedis, b.set, nil},
+				{row: at(nginxMemory), server: b.nginxMemory, set: b.set},
+				{row: at(hit), server: b.hit, set: b.set, from: []string{"near"}},
+				{row: at(live), server: b.live, set: b.set, from: []string{"signed", "shared"}},
+				{row: at(fromRedis), server: b.fromRedis, set: b.set, from: []string{"far", "shared"}},
+				{row: at(plainRedis), server: b.plainRedis, set: b.set},
 			}
 			if method == "GET" { // a file cannot be posted to
-				duties = append(duties, duty{at(nginxFile), b.nginxFile, b.set, nil})
+				duties = append(duties, duty{row: at(nginxFile), server: b.nginxFile, set: b.set})
 			}
 			if b.cfssl != nil {
-				duties = append(duties, duty{at(cfssl), b.cfssl, b.peerSet, nil})
+				duties = append(duties, duty{row: at(cfssl), server: b.cfssl, set: b.peerSet})
 			}
 			for i := range duties {
 				if err := b.measure(ctx, round, &duties[(i+round)%len(duties)]); err != nil {
@@ -368,10 +369,10 @@ func (b *bench) round(ctx context.Context, round int) error {
 	}
 	for i := range b.sizes {
 		z := b.sizes[(i+round)%len(b.sizes)]
-		if err := b.measure(ctx, round, &duty{row{hotOf(z.count), "POST", "50"}, z.hot, z.known, []string{"near"}}); err != nil {
+		if err := b.measure(ctx, round, &duty{row: row{hotOf(z.count), "POST", "50"}, server: z.hot, set: z.known, from: []string{"near"}}); err != nil {
 			return err
 		}
-		if err := b.measure(ctx, round, &duty{row{coldOf(z.count), "POST", "50"}, z.cold, z.random, []string{"signed", "shared"}}); err != nil {
+		if err := b.measure(ctx, round, &duty{row: row{coldOf(z.count), "POST", "50"}, server: z.cold, set: z.random, from: []string{"signed", "shared"}}); err != nil {
 			return err
 		}
 	}
@@ -408,7 +409,12 @@ func (b *bench) load(ctx context.Context, round int, d *duty, length time.Durati
 		return d.fail(err)
 	}
 	s := sample{at: round}
-	if s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, length); err != nil {
+	if d.closes {
+		s.result, err = runClosing(ctx, d.server.address, d.set.scripts[d.method], length)
+	} else {
+		s.result, err = runWrk(ctx, d.server.address, d.set.scripts[d.method], d.connections, length)
+	}
+	if err != nil {
 		return d.fail(err)
 	}
 	used, err := d.server.cpu()
@@ -450,7 +456,7 @@ func (b *bench) measureOpenSSL(ctx context.Context, round int) error {
 	if s, stop, err = b.startOpenSSL(ctx); err != nil {
 		return err
 	}
-	return errors.Join(b.load(ctx, round, &duty{row{openSSL, "POST", "2"}, s, b.peerSet, nil}, 2*time.Second), stop())
+	return errors.Join(b.load(ctx, round, &duty{row: row{openSSL, "POST", "2"}, server: s, set: b.peerSet, closes: true}, 2*time.Second), stop())
 }
 
 // A meter is the processor time that the machine has spent, and what this process's children that ended spent of it.

@@ -197,12 +197,94 @@ func one(address string, rs [][]byte, from int, until time.Time) (took []time.Du
 	}
 }
 
+// driveClosing sends one request on each connection, for a server that serves no second, with so many connections at once. It
+// never opens one that it does not use.
+func driveClosing(address string, rs [][]byte, connections int, length time.Duration) (total result, err error) {
+	var mu sync.Mutex
+	var took []time.Duration
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		wg.Go(func() {
+			for n := i; time.Since(start) < length; n += connections {
+				begin := time.Now()
+				ok, failed := exchangeOnce(address, rs[n%len(rs)])
+				mu.Lock()
+				took = append(took, time.Since(begin))
+				if !ok {
+					total.Failed++
+				}
+				err = failed
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if total.Requests = len(took); total.Failed == total.Requests {
+		return total, fmt.Errorf("nothing was answered: %w", err)
+	}
+	slices.Sort(took)
+	total.Rate = float64(total.Requests-total.Failed) / time.Since(start).Seconds()
+	total.P50 = float64(took[len(took)/2].Microseconds())
+	total.P99 = float64(took[len(took)*99/100].Microseconds())
+	return total, nil
+}
+
+// runClosing makes load with a process of this program, on wrk's processor. What it sends is beside the script.
+func runClosing(ctx context.Context, address, script string, length time.Duration) (r result, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	cmd := pinned(ctx, 1, self, "be", "closing-client", address, strings.TrimSuffix(script, ".lua")+".bin", length.String())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(out, &r)
+}
+
+func driveClosingAndPrint(address, file, seconds string) error {
+	length, err := time.ParseDuration(seconds)
+	if err != nil {
+		return err
+	}
+	octets, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var rs [][]byte
+	for len(octets) >= 2 {
+		n := 2 + int(binary.BigEndian.Uint16(octets))
+		rs, octets = append(rs, octets[2:n]), octets[n:]
+	}
+	r, err := driveClosing(address, rs, 2, length)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+func exchangeOnce(address string, request []byte) (ok bool, err error) {
+	c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp", address)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write(request); err != nil {
+		return false, err
+	}
+	return readAnswer(bufio.NewReader(c))
+}
+
 func readAnswer(in *bufio.Reader) (ok bool, err error) {
 	line, err := in.ReadSlice('\n')
 	if err != nil {
 		return false, err
 	}
-	ok = bytes.HasPrefix(line, []byte("HTTP/1.1 200 "))
+	ok = bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) || bytes.HasPrefix(line, []byte("HTTP/1.0 200 "))
 	length := 0
 	for {
 		if line, err = in.ReadSlice('\n'); err != nil {

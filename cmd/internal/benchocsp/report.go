@@ -73,7 +73,8 @@ func (b *bench) table(w io.Writer) {
 per CPU-s: requests for a second of the server's processes, with Redis' for those on Redis. "/ nginx" is to nginx answering
 from memory in the same round; a round in which fewer than 95 % were as meant does not count there. "as meant" is the share of our answers that came from where the row says: the shelf in the
 process, Redis, or the key. Every server was asked some questions before each measurement and its answers' signatures and
-statuses were right; nginx sends the same octets always, and the file by GET only. Servers share one processor, wrk has another.
+statuses were right; nginx sends the same octets always, and the file by GET only. openssl serves one request a connection and is asked by a client
+of our own, two connections at once: one that is opened without a request, as wrk does first, would block it. Servers share one processor, wrk has another.
 `)
 }
 

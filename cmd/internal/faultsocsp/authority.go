@@ -51,6 +51,9 @@ type jpkiCert struct {
 
 func now() int64 { return time.Now().UnixNano() }
 
+// earlier is when keys were certified: a responder whose clock is behind shall have a delegate that is valid by it.
+func earlier() time.Time { return time.Now().Add(-time.Hour) }
+
 // found makes what everything begins with: the schema, one generation of both CAs, and keys and certificates for responders.
 func found(ctx context.Context, dir, database string) error {
 	db, err := store.Create(ctx, database)
@@ -68,7 +71,7 @@ func found(ctx context.Context, dir, database string) error {
 		if err != nil {
 			return err
 		}
-		cert, err := ca.SelfSigned(ca.SandboxNext(), name, key, serial, time.Now())
+		cert, err := ca.SelfSigned(ca.SandboxNext(), name, key, serial, earlier())
 		if err != nil {
 			return err
 		}
@@ -77,7 +80,7 @@ func found(ctx context.Context, dir, database string) error {
 		}); err != nil {
 			return err
 		}
-		signer, err := ceremony.NewSigner(cert, key, time.Now)
+		signer, err := ceremony.NewSigner(cert, key, earlier)
 		if err != nil {
 			return err
 		}

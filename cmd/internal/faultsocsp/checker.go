@@ -69,10 +69,13 @@ type responder struct {
 	url     string
 	client  *http.Client
 	process *process
-	unseen  bool // it is not expected to see changes, only not to lie about them
+	config  string
+	faults  string // file that tells it which faults to have
+	unseen  bool   // it is not expected to see changes, only not to lie about them
 
-	mu    sync.Mutex
-	slept [2]int64 // when it was stopped and resumed: in between nobody could have been answered
+	mu     sync.Mutex
+	offset time.Duration // its clock is wrong by this, or was a moment ago
+	slept  [2]int64      // when it was stopped and resumed: in between nobody could have been answered
 }
 
 func newResponder(name, address string) *responder {
@@ -94,6 +97,7 @@ type refusal struct {
 	responder int
 	at        int64
 	issued    int64 // when what was asked about was
+	took      time.Duration
 	why       string
 }
 
@@ -267,7 +271,7 @@ func (k *checker) ask(ctx context.Context, t *tally, n int, r *responder, s *sub
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil {
-		t.refusals = append(t.refusals, refusal{n, received, s.issued, err.Error()})
+		t.refusals = append(t.refusals, refusal{n, received, s.issued, time.Duration(received - sent), err.Error()})
 		return "", received
 	}
 	t.answers++
@@ -323,15 +327,8 @@ func (r *responder) ask(ctx context.Context, issuer *x509.Certificate, s *subjec
 	if answer.Status != ocsp.Successful {
 		return "", fmt.Errorf("%s", answer.Status)
 	}
-	at := time.Now()
-	if err := answer.Verify(ocsp.VerifyOptions{Issuer: issuer, At: at, Skew: time.Second}); err != nil {
-		return "", err
-	}
-	one, err := answer.Answer(issuer, s.serial)
+	one, err := r.believe(answer, issuer, s.serial)
 	if err != nil {
-		return "", err
-	}
-	if err := one.Fresh(at, time.Second, 0); err != nil {
 		return "", err
 	}
 	switch {
@@ -343,6 +340,27 @@ func (r *responder) ask(ctx context.Context, issuer *x509.Certificate, s *subjec
 		return sayRevoked, nil
 	}
 	return sayGood, nil
+}
+
+// believe verifies an answer as a relying party does whose clock agrees with the responder's: whether they agree is another
+// question than whether it lies.
+func (r *responder) believe(answer *ocsp.Response, issuer *x509.Certificate, serial jpki.Serial) (one ocsp.Answer, err error) {
+	r.mu.Lock()
+	offset := r.offset
+	r.mu.Unlock()
+	for _, by := range []time.Duration{0, offset} {
+		at := time.Now().Add(by)
+		if err = answer.Verify(ocsp.VerifyOptions{Issuer: issuer, At: at, Skew: time.Second}); err != nil {
+			continue
+		}
+		if one, err = answer.Answer(issuer, serial); err != nil {
+			continue
+		}
+		if err = one.Fresh(at, time.Second, 0); err == nil {
+			return one, nil
+		}
+	}
+	return one, err
 }
 
 // roam asks a responder about whatever comes, until ctx ends: half of it changed lately, the rest is any certificate or none.

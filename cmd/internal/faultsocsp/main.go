@@ -3,7 +3,7 @@
 // It starts PostgreSQL with a synchronous standby, Redis, an authority that issues, suspends and revokes, its relay, and
 // three jpki-status, brings about one fault after the other and meanwhile asks all of them over HTTP. It knows when each
 // change was committed; package ocsp's promise is that an answer produced later than a second after that knows it, too.
-// It makes no fault of clocks and keys: tests inside the packages inject those (the table's footnotes name them).
+// Clocks and keys cannot be broken from outside: for those it starts a build of jpki-status that has such faults in it.
 // Exit code 0 means that every promise held. Whatever it starts ends with it. make faults-ocsp runs it. Start at run.
 package main
 
@@ -56,6 +56,7 @@ func command(ctx context.Context, args []string) int {
 	flags.Float64Var(&r.rate, "rate", 12, "changes a second")
 	flags.Uint64Var(&r.seed, "seed", rand.Uint64(), "what is asked when; the faults come at the same times anyway") //nolint:gosec // no secret
 	flags.StringVar(&r.status, "status", "bin/jpki-status", "the responder's program")
+	flags.StringVar(&r.faulty, "faulty", "bin/jpki-status-faults", "the same, built with the tag faults: for clocks and keys")
 	flags.StringVar(&r.keep, "keep", "", "leave logs and configurations in this new directory")
 	if flags.Parse(args) != nil {
 		return 2
@@ -101,6 +102,7 @@ type run struct {
 	seconds, rate float64
 	seed          uint64
 	status        string
+	faulty        string
 	keep          string
 }
 
@@ -117,6 +119,10 @@ func (o *run) play(ctx context.Context) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
+	faulty, err := filepath.Abs(o.faulty)
+	if err != nil {
+		return nil, err
+	}
 	dir := o.keep
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "faultsocsp-"); err != nil {
@@ -130,7 +136,7 @@ func (o *run) play(ctx context.Context) (rows []row, err error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stage{nursery: nursery{dir: dir}, self: self, status: status, rate: o.rate, ctx: ctx}
+	s := &stage{nursery: nursery{dir: dir}, self: self, status: status, faulty: faulty, rate: o.rate, ctx: ctx}
 	defer func() {
 		cancel()
 		s.killAll()

@@ -103,9 +103,7 @@ func report(w io.Writer, rows []row, seed uint64, load string) {
 stale: the question was sent more than %v after the commit had returned, and the answer did not know. wrong: what cannot be
 true, as good for a number that was never issued. visible: from the return of the commit to the first answer that says it,
 asked every %v. recovery: from the fault's end to the last refusal or change that took more than %v to be seen. target: for
-p99, and no promise. Clocks that are wrong and signing keys that are away or hang cannot be had from outside without changing the
-program: ocsp/status TestStoppedProcess and ocsp TestLate, TestClocksDiffer, TestClockJumps, TestKeyHangs and
-TestKeyFails have them. Seed %d.
+p99, and no promise. Clocks and keys are broken in a build of the program that has these faults in it. Seed %d.
 %d processors; load averages at the end %s. Where they are above the processors, times say more about other work than about us.
 `, bound, watchClosely, bound, seed, runtime.GOMAXPROCS(0), load)
 	for _, r := range rows {
@@ -122,7 +120,11 @@ TestKeyFails have them. Seed %d.
 		}
 		why := map[string]int{}
 		for _, one := range r.refused() {
-			why[fmt.Sprintf("responder %d: %s, %.1f s after the fault began", one.responder+1, one.why, float64(one.at-r.tally.fault)/1e9)]++
+			what := "issued"
+			if one.issued == 0 {
+				what = "never issued"
+			}
+			why[fmt.Sprintf("responder %d: %s after %.1f s, about a number %s, %.1f s after the fault began", one.responder+1, one.why, one.took.Seconds(), what, float64(one.at-r.tally.fault)/1e9)]++
 		}
 		for i, key := range slices.Sorted(maps.Keys(why)) {
 			if i == 5 {

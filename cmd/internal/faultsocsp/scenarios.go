@@ -132,6 +132,48 @@ var scenarios = []scenario{
 		},
 		remark: "without a primary no answer is possible once a view is older than the bound, nor at any time that a number was never issued",
 	},
+	{
+		name: "clocks", fault: "clocks of responders 1 and 2 jump by 10 min, ahead and back", hold: 4 * time.Second,
+		prepare: func(s *stage, p *play) error { return s.useFaulty(p, 2) },
+		begin: func(_ *stage, p *play) error {
+			return errors.Join(p.at[0].wrongBy(10*time.Minute), p.at[1].wrongBy(-10*time.Minute))
+		},
+		heal: func(_ *stage, p *play) error { return errors.Join(p.at[0].wrongBy(0), p.at[1].wrongBy(0)) },
+		// A view that seems ten minutes old, or of the future, has to be read again.
+		excuse: func(t *tally, r refusal) bool {
+			const again = int64(bound / 2)
+			return r.responder < 2 && (r.at > t.fault && r.at < t.fault+again || r.at > t.healed-again && r.at < t.healed+again)
+		},
+		remark: "answers are verified by the responder's clock: no view gets older than the bound by it; what they were answering when their clock jumped they may refuse",
+	},
+	{
+		name: "key-fails", fault: "responder 1's key fails", hold: 3 * time.Second,
+		prepare: func(s *stage, p *play) error { return s.useFaulty(p, 1) },
+		begin:   func(_ *stage, p *play) error { return p.at[0].have("key fails") },
+		heal:    func(_ *stage, p *play) error { return p.at[0].have("") },
+		excuse:  withoutKey,
+		remark:  "without its key it may answer what it has kept, refuses the rest, and must not lie",
+	},
+	{
+		name: "key-hangs", fault: "responder 1's key hangs", hold: 3 * time.Second,
+		prepare: func(s *stage, p *play) error { return s.useFaulty(p, 1) },
+		begin:   func(_ *stage, p *play) error { return p.at[0].have("key hangs") },
+		heal:    func(_ *stage, p *play) error { return p.at[0].have("") },
+		excuse:  withoutKey,
+		remark:  "likewise",
+	},
+	{
+		name: "key-lost", fault: "responder 1's key file lost", hold: 12 * time.Second, // it looks at its files every ten seconds
+		prepare: (*stage).useOwnKeys,
+		begin:   (*stage).loseKeys,
+		heal:    (*stage).mustNotStart,
+		remark:  "the key that it has it keeps; another start with that configuration is refused",
+	},
+}
+
+// withoutKey excuses the first responder while its key is away, and for what waited for it then.
+func withoutKey(t *tally, r refusal) bool {
+	return r.responder == 0 && r.at > t.fault && r.at < t.healed+int64(bound+200*time.Millisecond)
 }
 
 func stop(_ *stage, p *play) error { p.stop(); return nil }

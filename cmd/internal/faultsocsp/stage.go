@@ -21,6 +21,7 @@ import (
 type stage struct {
 	nursery
 	self, status string // programs
+	faulty       string // jpki-status with faults built in
 	rate         float64
 	ctx          context.Context //nolint:containedctx // the run's: children talk to us until it ends
 	working      sync.WaitGroup
@@ -173,6 +174,11 @@ func (s *stage) startAuthority(redis []string, cluster, relay bool) (*process, e
 
 // startResponder starts a jpki-status. Without redis it follows the database alone.
 func (s *stage) startResponder(name, database string, redis []string, cluster bool) (*responder, error) {
+	return s.startProgram(name, s.status, nil, "", database, redis, cluster)
+}
+
+// startProgram starts a jpki-status, perhaps another build of it. Its keys are in files whose names begin as keys says.
+func (s *stage) startProgram(name, program string, set func(*exec.Cmd), keys, database string, redis []string, cluster bool) (*responder, error) {
 	port, err := freePort(s.ctx)
 	if err != nil {
 		return nil, err
@@ -185,7 +191,7 @@ func (s *stage) startResponder(name, database string, redis []string, cluster bo
 	fmt.Fprintf(&b, "listen: %s\nadmin: %s\nprefix: /ocsp\ndatabase: %s\nbound: 1s\nmemory: 16\nconnections: 15000\ndelegates:\n", at(port), at(admin), database)
 	for _, ca := range jpki.CAs {
 		id := jpki.IssuerID{CA: ca, Generation: 1}
-		fmt.Fprintf(&b, "  - issuer: %[1]s\n    issuer_certificate: %[1]s.cer\n    certificate: %[1]s-ocsp.cer\n    key: file:%[1]s-ocsp.key\n", id)
+		fmt.Fprintf(&b, "  - issuer: %[1]s\n    issuer_certificate: %[1]s.cer\n    certificate: %[2]s%[1]s-ocsp.cer\n    key: file:%[2]s%[1]s-ocsp.key\n", id, keys)
 	}
 	if len(redis) > 0 {
 		fmt.Fprintf(&b, "redis:\n  addresses: ['%s']\n  cluster: %v\n  secret_file: shelf-secret\n  relay_key_file: relay-key\n", strings.Join(redis, "', '"), cluster)
@@ -195,7 +201,8 @@ func (s *stage) startResponder(name, database string, redis []string, cluster bo
 		return nil, err
 	}
 	r := newResponder(name, at(port))
-	if r.process, err = s.start(name, nil, s.status, "-config", config); err != nil {
+	r.config = config
+	if r.process, err = s.start(name, set, program, "-config", config); err != nil {
 		return nil, err
 	}
 	return r, r.process.await(s.ctx, name+" answers", func() error {

@@ -29,6 +29,10 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var attestations []acme.Attestation
+	for _, f := range phoneFormats {
+		attestations = append(attestations, acme.Attestation{Format: f, Roots: []*x509.Certificate{phones}})
+	}
 	public, err := openProvisioner(s.dir.path("infrastructure", helpdesk+".pub"), s.env.ProvisionerKey, s.env.ProvisionerPassword)
 	if err != nil {
 		return err
@@ -36,8 +40,8 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	s.enrolment, err = acme.New(acme.Config{
 		Authority: s.ca, Store: s.db, Root: s.keys.infra, Certify: s.keys.station.CertifyStation, Hosts: []string{"127.0.0.1", "localhost"},
 		Provisioners: []acme.Provisioner{{Name: helpdesk, Key: public}},
-		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}},
-		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{phones}}},
+		Stations:     []acme.Station{{Actor: counterActor, Provisioner: helpdesk}, {Actor: spareActor, Provisioner: helpdesk}, {Actor: minatoActor, Provisioner: helpdesk}, {Actor: serverActor, Provisioner: helpdesk}},
+		Phones:       attestations,
 		NewID:        rand.Text, Now: time.Now, Log: s.log,
 	})
 	return err
@@ -65,7 +69,7 @@ func openAttestation(ctx context.Context, root, key string) (*x509.Certificate, 
 	if err != nil {
 		return nil, err
 	}
-	cert, _, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
+	cert, err := openCertificate(root, 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err

@@ -44,6 +44,7 @@ type Env struct {
 	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
 	AttestationRoot     string `env:"ATTESTATION_ROOT"`     // of the maker of the sandbox's phones
 	AttestationKey      string `env:"ATTESTATION_KEY"`
+	PhoneDirectory      string `env:"PHONE_DIRECTORY"` // where phones go on by ACME, with attestations in the format step
 	CardDir             string `env:"CARD_DIR"`
 	CardKeys            string `env:"CARD_KEYS"` // what keys cards have: rsa-2048 or p-384
 	SampleHolder        string `env:"SAMPLE_HOLDER"`
@@ -59,8 +60,9 @@ func (s *System) newEnv() Env {
 	}
 	infra := func(name string) string { return s.dir.path("infrastructure", name) }
 	public := at("http", statusPort)
+	enrolment := at("https", enrolmentPort)
 	return Env{
-		OCSPURL: public + "/ocsp", CRLURL: public + "/crl", CAURL: at("https", authorityPort), EnrolmentURL: at("https", enrolmentPort), VerifierURL: at("http", verifierPort), AdminURL: at("http", adminPort),
+		OCSPURL: public + "/ocsp", CRLURL: public + "/crl", CAURL: at("https", authorityPort), EnrolmentURL: enrolment, PhoneDirectory: enrolment + "/acme/phone-step/directory", VerifierURL: at("http", verifierPort), AdminURL: at("http", adminPort),
 		TrustSign: s.dir.certificate(s.keys.active[0].ID), TrustAuth: s.dir.certificate(s.keys.active[1].ID),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),

@@ -55,14 +55,22 @@ func (s *System) prepare(ctx context.Context, i ca.Issuer) error {
 	s.preparing.Lock()
 	defer s.preparing.Unlock()
 	all := append(slices.Clone(s.keys.all()), i)
-	if err := s.setDelegates(ctx, all); err != nil {
+	post, err := s.dir.delegates().Post(ctx, i.ID, i.Certificate)
+	if err != nil {
+		return err
+	}
+	if err := s.keeper.AddPost(ctx, post); err != nil {
 		return err
 	}
 	bank, err := s.newBank(all)
 	if err != nil {
 		return err
 	}
-	if err := s.publisher.AddIssuer(s.listed(i)); err != nil {
+	listed, err := s.listed(ctx, i)
+	if err != nil {
+		return err
+	}
+	if err := s.publisher.AddIssuer(listed); err != nil {
 		return err
 	}
 	banks := append(slices.Clone(*s.banks.Load()), bank)
@@ -70,14 +78,6 @@ func (s *System) prepare(ctx context.Context, i ca.Issuer) error {
 	s.keys.issuers.Store(&all)
 	s.log.InfoContext(ctx, "a generation stands ready", slog.String("generation", i.ID.String()))
 	return nil
-}
-
-func (s *System) setDelegates(ctx context.Context, issuers []ca.Issuer) error {
-	delegates, err := s.delegates(ctx, issuers)
-	if err != nil {
-		return err
-	}
-	return s.responder.SetDelegates(delegates)
 }
 
 // publishPatience is how long a roll waits for the sandbox that is running.

@@ -30,7 +30,7 @@ func makeGeneration(ctx context.Context, d dir, p *ca.Profile, id jpki.IssuerID,
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	cert, _, err := openCertificate(d.certificate(id), 0, func() (*x509.Certificate, error) {
+	cert, err := openCertificate(d.certificate(id), 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err
@@ -72,8 +72,8 @@ func openGenerations(ctx context.Context, db *store.Store, d dir) (all, active [
 // responder is certified under it, and the earlier generations stay in the service of their certificates. A sandbox that is
 // running publishes what belongs to the new generation before it is activated, and follows within a second or so. A roll that
 // was cut short is completed by the next. Steps:
-//  1. make the key, its certificate and the responder's, or open what an earlier roll made
-//  2. record the generation
+//  1. make the key and its certificate, or open what an earlier roll made
+//  2. record the generation, and have its responder certified
 //  3. if the sandbox is running, wait until it serves the CA certificate and the CRL
 //  4. activate the generation
 func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jpki.IssuerID, error) {
@@ -112,14 +112,14 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 	if err != nil {
 		return id, err
 	}
-	if _, err := openDelegate(ctx, db, d, issuer); err != nil {
-		return id, err
-	}
 	// 2.
 	if id != newest.ID {
 		if err := authority.AddGeneration(ctx, system, issuer); err != nil {
 			return id, err
 		}
+	}
+	if err := makeDelegate(ctx, authority, d, issuer); err != nil {
+		return id, err
 	}
 	// 3.
 	if env, err := Load(abs); err == nil && d.inUse() {

@@ -24,7 +24,6 @@ import (
 	"github.com/openjpki/jpki/ca/ceremony"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/hsm"
-	"github.com/openjpki/jpki/ocsp"
 )
 
 // The sandbox's stations. Names double as file names.
@@ -33,7 +32,8 @@ var (
 	minatoActor   = jpki.Actor{Role: jpki.Counter, ID: "minato-counter-1", Municipality: "99202"}
 	hotlineActor  = jpki.Actor{Role: jpki.CallCentre, ID: "hotline"}
 	registerActor = jpki.Actor{Role: jpki.Register, ID: "register"}
-	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor}
+	serverActor   = jpki.Actor{Role: jpki.Responder, ID: "status-1"} // for a status server beside the sandbox
+	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor, serverActor}
 )
 
 // A hierarchy is every key and certificate above the subscribers'.
@@ -71,7 +71,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.infra, _, err = openCertificate(s.dir.path("infrastructure", "ca.crt"), 0, func() (*x509.Certificate, error) {
+	if h.infra, err = openCertificate(s.dir.path("infrastructure", "ca.crt"), 0, func() (*x509.Certificate, error) {
 		serial, err := newSerial()
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, _, err := openCertificate(s.dir.path("infrastructure", "server.crt"), renewBefore, func() (*x509.Certificate, error) {
+	server, err := openCertificate(s.dir.path("infrastructure", "server.crt"), renewBefore, func() (*x509.Certificate, error) {
 		return infra.Server(serverKey, "JPKI-SANDBOX authority", "127.0.0.1", "localhost")
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *System) openHierarchy(ctx context.Context) (*hierarchy, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.stations[actor.ID], _, err = openCertificate(s.dir.path("infrastructure", actor.ID+".crt"), renewBefore, func() (*x509.Certificate, error) { return infra.Station(key, actor.ID) }); err != nil {
+		if h.stations[actor.ID], err = openCertificate(s.dir.path("infrastructure", actor.ID+".crt"), renewBefore, func() (*x509.Certificate, error) { return infra.Station(key, actor.ID) }); err != nil {
 			return nil, err
 		}
 	}
@@ -129,44 +129,6 @@ func (s *System) firstGeneration(ctx context.Context, name jpki.CA) error {
 	return err
 }
 
-// delegates opens the responders' keys and has their certificates made or replaced by the authorities' keys.
-func (s *System) delegates(ctx context.Context, issuers []ca.Issuer) ([]ocsp.Delegate, error) {
-	var out []ocsp.Delegate
-	for _, i := range issuers {
-		d, err := openDelegate(ctx, s.db, s.dir, i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-func openDelegate(ctx context.Context, db *store.Store, d dir, i ca.Issuer) (ocsp.Delegate, error) {
-	name := "responder-" + i.ID.String()
-	key, err := openKey(ctx, d.path("status", name+".key"), hsm.P256)
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	signer, err := ceremony.NewSigner(i.Certificate, i.Signer, time.Now)
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	cert, made, err := openCertificate(d.path("status", name+".crt"), renewBefore, func() (*x509.Certificate, error) { return signer.Responder(key, i.ID) })
-	if err != nil {
-		return ocsp.Delegate{}, err
-	}
-	if made {
-		err := db.Update(ctx, func(tx *store.Tx) error {
-			return tx.Audit(time.Now(), system, "delegate.certified", i.ID.String(), map[string]any{"serial": fmt.Sprintf("%X", cert.SerialNumber), "not_after": cert.NotAfter})
-		})
-		if err != nil {
-			return ocsp.Delegate{}, err
-		}
-	}
-	return ocsp.Delegate{Issuer: i.ID, IssuerCertificate: i.Certificate, Certificate: cert, Key: key}, nil
-}
-
 // openKey opens a key file, or makes it when there is none.
 func openKey(ctx context.Context, path string, alg hsm.Algorithm) (crypto.Signer, error) {
 	key, err := hsm.Open(ctx, hsm.FileURI(path))
@@ -182,26 +144,26 @@ func openKey(ctx context.Context, path string, alg hsm.Algorithm) (crypto.Signer
 }
 
 // openCertificate reads a certificate file, or makes it when there is none or what is there ends within before.
-func openCertificate(path string, before time.Duration, issue func() (*x509.Certificate, error)) (c *x509.Certificate, made bool, err error) {
+func openCertificate(path string, before time.Duration, issue func() (*x509.Certificate, error)) (c *x509.Certificate, err error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		block, _ := pem.Decode(text)
 		if block == nil {
-			return nil, false, fmt.Errorf("%s is not PEM", path)
+			return nil, fmt.Errorf("%s is not PEM", path)
 		}
 		if c, err = x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, false, fmt.Errorf("read %s: %w", path, err)
+			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
 		if before == 0 || time.Until(c.NotAfter) > before {
-			return c, false, nil
+			return c, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
+		return nil, err
 	}
 	if c, err = issue(); err != nil {
-		return nil, false, fmt.Errorf("make %s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("make %s: %w", filepath.Base(path), err)
 	}
-	return c, true, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o644)
+	return c, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o644)
 }
 
 // openAuditKey opens the key that signs the audit record's checkpoints, or makes it.

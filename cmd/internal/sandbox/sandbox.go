@@ -194,7 +194,7 @@ func (d dir) path(parts ...string) string {
 }
 
 func (d dir) make() error {
-	for _, p := range []string{"authority", "status", "infrastructure", "cards", "sample", "verifier", filepath.Join("public", "ca"), filepath.Join("public", "crl")} {
+	for _, p := range []string{"authority", "status", "infrastructure", "cards", "sample", "verifier", filepath.Join("public", "ca"), filepath.Join("public", "crl"), filepath.Join("public", "snapshot")} {
 		if err := os.MkdirAll(d.path(p), 0o700); err != nil {
 			return err
 		}

@@ -73,6 +73,7 @@ func (s *System) tellLife(ctx context.Context) (err error) {
 		{"OCSP says: good", "OCSPは「有効」と答える", t.good},
 		{"The holder signs an account application; the bank verifies it", "名義人が口座開設申込書に署名し、銀行が検証する", t.signature},
 		{"The holder logs in with the authentication certificate", "利用者証明用電子証明書でログインする", t.login},
+		{"The holder's phone gets certificates, asked for with the card", "カードで申し込み、スマートフォンに電子証明書を搭載する", t.phone},
 		{"3 a.m.: the card is lost, the call centre suspends it", "午前3時、カードを紛失。コールセンターが一時停止する", t.lose},
 		{"The bank refuses the lost card", "銀行は紛失したカードを受け付けない", t.refuse},
 		{"The counter issues a new card; the old one ends for good", "窓口で新しいカードを発行、古いカードは失効する", t.reissue},
@@ -180,6 +181,47 @@ func (t *story) good(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// phone asks with the card, enrols by ACME, and logs in without the card.
+func (t *story) phone(ctx context.Context) error {
+	i, err := t.s.env.BeginOwnPhone(ctx, t.first, SignPIN, NewPhone(), PhoneKinds()...)
+	if err != nil {
+		return err
+	}
+	got, err := t.s.env.EnrolPhone(ctx, i)
+	if err != nil {
+		return err
+	}
+	for _, c := range got {
+		cert, err := x509.ParseCertificate(c.DER)
+		if err != nil {
+			return err
+		}
+		t.note("%-10s  until %s, as the card's", "%-10s  カードと同じく%sまで", c.Kind, cert.NotAfter.In(jpki.JST).Format(time.DateOnly))
+		if err := t.expectOCSP(ctx, c.DER, "good"); err != nil {
+			return err
+		}
+	}
+	auth := got[len(got)-1]
+	ch, err := t.bank.Challenge(ctx)
+	if err != nil {
+		return err
+	}
+	digest, hash := Digest(auth.Key.Public(), ch.Message)
+	signature, err := auth.Key.Sign(rand.Reader, digest, hash)
+	if err != nil {
+		return err
+	}
+	v, err := t.bank.Login(ctx, ch.ID, auth.DER, signature)
+	if err != nil {
+		return err
+	}
+	if v.Indication != "TOTAL-PASSED" {
+		return fmt.Errorf("log-in by the phone: %s (%s)", v.Indication, v.Code)
+	}
+	t.note("log-in by the phone: %s", "スマートフォンでログイン: %s", v.Indication)
 	return nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/crl"
+	"github.com/openjpki/jpki/crl/snapshot"
 	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/ocsp/cache"
 	"github.com/openjpki/jpki/ocsp/front"
@@ -39,6 +40,7 @@ type authority struct {
 	station   *api.API
 	enrolment *acme.Enrolment
 	publisher *crl.Publisher
+	packer    *snapshot.Publisher
 	head      audit.Head // of the last checkpoint
 }
 
@@ -48,8 +50,10 @@ type status struct {
 	index     *ocspstatus.Index
 	answers   *cache.Memory // signed
 	responder *ocsp.Responder
+	keeper    *ocsp.Keeper
 	front     *front.Server
 	lists     *crl.Server
+	snapshots *snapshot.Server
 }
 
 // answerBytes is how much memory signed answers may take: some fifty thousand of them.
@@ -107,18 +111,28 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 			return nil, err
 		}
 	}
-	if s.station, err = api.New(api.Config{Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log}); err != nil {
+	if s.station, err = api.New(api.Config{
+		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Delegate: certifyDelegate(s.keys.all),
+	}); err != nil {
 		return nil, err
 	}
 	if err := s.openEnrolment(ctx); err != nil {
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
-	cfg := crl.Config{Dir: s.dir.path("public", "crl"), Source: revoked{&s.db.StatusReader}, Changes: revoked{&s.db.StatusReader}, Now: time.Now, Log: s.log}
+	cfg := listsConfig(s.dir, &s.db.StatusReader)
+	cfg.Log = s.log
 	for _, i := range s.keys.all() {
-		cfg.Issuers = append(cfg.Issuers, s.listed(i))
+		issuer, err := s.listed(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Issuers = append(cfg.Issuers, issuer)
 	}
 	if s.publisher, err = crl.NewPublisher(cfg); err != nil {
+		return nil, err
+	}
+	if s.packer, err = snapshot.NewPublisher(snapshotsConfig(s.dir, s.db)); err != nil {
 		return nil, err
 	}
 	if err := s.cutCheckpoints(); err != nil {
@@ -131,18 +145,9 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		func(ctx context.Context) error { return s.markDirty(ctx, changes, dirty) },
 		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
+		boot.Every(s.log, "publish status snapshots", time.Minute, s.publishSnapshots),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
-}
-
-// listed is a generation as the CRL publisher knows it.
-func (s *System) listed(i ca.Issuer) crl.Issuer {
-	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}
-	for _, m := range s.profile.Municipalities {
-		scope, _ := s.profile.CRLScope(s.env.StatusURL(), i.ID, m.Code)
-		issuer.Partitions = append(issuer.Partitions, scope)
-	}
-	return issuer
 }
 
 // markDirty follows the status log and tells the publisher which CRLs no longer say the truth. What changed while no
@@ -160,8 +165,8 @@ func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty c
 	for first := true; ; first = false {
 		if first {
 			for _, i := range s.keys.all() {
-				for _, m := range s.profile.Municipalities {
-					if err := send(crl.ID{Issuer: i.ID, Partition: m.Code}); err != nil {
+				for _, partition := range s.profile.Partitions(i.ID.CA) { // others, of earlier rules, come with the changes
+					if err := send(crl.ID{Issuer: i.ID, Partition: partition}); err != nil {
 						return err
 					}
 				}
@@ -301,14 +306,13 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if err := s.index.SnapshotErr(); err != nil {
 		s.log.ErrorContext(ctx, "status snapshot left aside, the whole status log is read", slog.Any("error", err))
 	}
-	delegates, err := s.delegates(ctx, s.keys.all())
-	if err != nil {
+	if s.keeper, err = s.newKeeper(ctx); err != nil {
 		return nil, err
 	}
 	if s.answers, err = cache.NewMemory(cache.MemoryConfig{Bytes: answerBytes}); err != nil {
 		return nil, err
 	}
-	if s.responder, err = ocsp.New(ocsp.Config{Delegates: delegates, Statuses: s.index, Now: time.Now, Prefix: "/ocsp", Near: s.answers}); err != nil {
+	if s.responder, err = ocsp.New(ocsp.Config{Delegates: s.keeper.Delegates(), Statuses: s.index, Now: time.Now, Prefix: "/ocsp", Near: s.answers, Handover: 10 * time.Minute}); err != nil {
 		return nil, err
 	}
 	if s.front, err = front.New(front.Config{
@@ -319,13 +323,12 @@ func (s *System) openStatus(ctx context.Context) ([]func(context.Context) error,
 	if s.lists, err = crl.NewServer(crl.ServerConfig{Dir: s.dir.path("public", "crl"), Now: time.Now}); err != nil {
 		return nil, err
 	}
+	if s.snapshots, err = snapshot.NewServer(snapshot.ServerConfig{Dir: s.dir.path("public", "snapshot"), Now: time.Now}); err != nil {
+		return nil, err
+	}
 	return []func(context.Context) error{
 		s.index.Run,
-		boot.Every(s.log, "renew responder certificates", 24*time.Hour, func(ctx context.Context) error {
-			s.preparing.Lock()
-			defer s.preparing.Unlock()
-			return s.setDelegates(ctx, s.keys.all())
-		}),
+		boot.Every(s.log, "renew responder certificates", time.Minute, s.keeper.Look),
 		boot.Every(s.log, "follow generations", time.Second, s.follow),
 	}, nil
 }
@@ -335,6 +338,8 @@ func (s *System) serveFiles(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/crl/"):
 		s.lists.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/snapshot/"):
+		s.snapshots.ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, "/ca/"):
 		s.serveCA(w, r)
 	default:
@@ -461,9 +466,12 @@ func (s *System) metrics() []boot.Metric {
 		boot.Outcomes("jpki_authority_batch_lines_total", "Lines of batches, by outcome.", s.station.LineOutcomes),
 		boot.Outcomes("jpki_ocsp_responses_total", "OCSP answers, by outcome.", s.responder.Outcomes),
 		boot.Outcomes("jpki_ocsp_sources_total", "Where OCSP answers came from.", s.responder.Sources),
+		boot.Outcomes("jpki_ocsp_delegates_total", "Delegates renewed, and failures to.", s.keeper.Outcomes),
 		boot.Outcomes("jpki_ocsp_listener_total", "What came to the status zone's listener, by outcome.", s.front.Outcomes),
 		boot.Outcomes("jpki_crl_requests_total", "CRL downloads, by outcome.", s.lists.Outcomes.Snapshot),
 		boot.Outcomes("jpki_crl_publications_total", "CRL publications, by outcome.", s.publisher.Outcomes.Snapshot),
+		boot.Outcomes("jpki_snapshot_requests_total", "Downloads of status snapshots, by outcome.", s.snapshots.Outcomes.Snapshot),
+		boot.Outcomes("jpki_snapshot_publications_total", "Publications of status snapshots, by outcome.", s.packer.Outcomes.Snapshot),
 		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bankOutcomes),
 		boot.Gauge("jpki_status_watermark_age_seconds", "How old the status index's view is.", func() float64 { return time.Since(s.index.Watermark()).Seconds() }),
 		boot.Gauge("jpki_status_certificates", "Certificates in the status index.", func() float64 { return float64(s.index.Len()) }),

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	xocsp "golang.org/x/crypto/ocsp"
+
+	"github.com/openjpki/jpki/ocsp/cache/redistest"
+)
+
+// tlsPair writes a key and a certificate of the world's authority, NAME.key and NAME.cer in PEM.
+func (w *world) tlsPair(name string, usage x509.ExtKeyUsage, hosts ...string) {
+	w.t.Helper()
+	key := newKey(w.t, "P-256")
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	cert := w.certify(key.Public(), template)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	w.write(name+".cer", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+}
+
+// documentedUser is what docs/status.md has an operator give the ACL.
+func documentedUser(t *testing.T) (args []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "status.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "ACL SETUSER jpki "); ok {
+			return strings.Fields(rest)
+		}
+	}
+	t.Fatal("docs/status.md gives no ACL user")
+	return nil
+}
+
+// A real Redis that takes TLS with our certificate only, and an ACL user who may do what is documented and nothing else:
+// answers are kept there. Each thing that is missing or wrong keeps us out, and answers go on all the same.
+func TestRedisSecured(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "ca.db"), "P-256")
+	w.delegate("a", "P-256")
+	w.tlsPair("redis", x509.ExtKeyUsageServerAuth, "127.0.0.1", "redis.example")
+	w.tlsPair("us", x509.ExtKeyUsageClientAuth)
+	other := newWorld(t, "", "P-256")
+	other.tlsPair("us", x509.ExtKeyUsageClientAuth)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	redis := redistest.Start(t, "--tls-port", port, "--tls-cert-file", w.path("redis.cer"), "--tls-key-file", w.path("redis.key"), "--tls-ca-cert-file", w.path("ca.cer"), "--tls-auth-clients", "yes")
+	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t)...)...)
+	redis.Do("ACL", "SETUSER", "jpki", ">hush-hush")
+	redis.Do("ACL", "SETUSER", "default", "-@all", "+ping", "+dbsize", "+acl", "+flushall", "+keys")
+	w.write("password", []byte("hush-hush\n"))
+	w.write("wrong", []byte("hush\n"))
+	w.write("secret", bytes.Repeat([]byte("s"), 32))
+	alive := newSerial(t)
+	w.set(good, alive)
+	at := "127.0.0.1:" + port
+	for _, test := range []struct {
+		name, redis string
+		kept        bool
+	}{
+		{"as it should be", "username: jpki, password_file: password, tls: {ca: ca.cer, certificate: us.cer, key: us.key}", true},
+		{"another name", "username: jpki, password_file: password, tls: {ca: ca.cer, certificate: us.cer, key: us.key, server_name: redis.example}", true},
+		{"wrong name", "username: jpki, password_file: password, tls: {ca: ca.cer, certificate: us.cer, key: us.key, server_name: elsewhere.example}", false},
+		{"another authority for the server", fmt.Sprintf("username: jpki, password_file: password, tls: {ca: %q, certificate: us.cer, key: us.key}", other.path("ca.cer")), false},
+		{"no certificate of ours", "username: jpki, password_file: password, tls: {ca: ca.cer}", false},
+		{"another authority's certificate", fmt.Sprintf("username: jpki, password_file: password, tls: {ca: ca.cer, certificate: %q, key: %q}", other.path("us.cer"), other.path("us.key")), false},
+		{"wrong password", "username: jpki, password_file: wrong, tls: {ca: ca.cer, certificate: us.cer, key: us.key}", false},
+		{"no user", "tls: {ca: ca.cer, certificate: us.cer, key: us.key}", false},
+		{"without TLS", "username: jpki, password_file: password", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			redis.Do("FLUSHALL")
+			s := w.serve(w.config(map[string]string{"snapshot": "", "memory": "0", "redis": fmt.Sprintf("{addresses: ['%s'], secret_file: secret, %s}", at, test.redis)}, "a"))
+			s.want(alive, xocsp.Good, 0)
+			outcome := `jpki_ocsp_redis_total{outcome="put"}`
+			if !test.kept {
+				outcome = `jpki_ocsp_redis_total{outcome="` // what exactly is Redis' and TLS' business
+			}
+			s.until("Redis is used or left alone", func() bool {
+				s.want(alive, xocsp.Good, 0)
+				_, metrics := s.get("/metrics")
+				return strings.Contains(metrics, outcome)
+			})
+			if test.kept {
+				s.until("an answer is there", func() bool { return redis.Do("DBSIZE") == "1" })
+			} else if n := redis.Do("DBSIZE"); n != "0" {
+				t.Errorf("%s keys", n)
+			}
+			if strings.Contains(s.said(), "hush") {
+				t.Errorf("a password is shown: %s", s.said())
+			}
+			if code := s.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
+// The user that is documented can do what a relay and its followers do, and cannot read what is others', nor take the server.
+func TestDocumentedRedisUser(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t)...)...)
+	redis.Do("ACL", "SETUSER", "jpki", ">hush")
+	redis.Do("SET", "others", "value")
+	as := func(args ...string) string {
+		out, _ := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-p", strings.TrimPrefix(redis.Addr(), "127.0.0.1:"), "--user", "jpki", "--pass", "hush", "--no-auth-warning"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	for _, refused := range [][]string{{"GET", "others"}, {"FLUSHALL"}, {"KEYS", "*"}, {"CONFIG", "GET", "*"}, {"ACL", "LIST"}, {"SHUTDOWN"}} {
+		if out := as(refused...); !strings.Contains(out, "NOPERM") {
+			t.Errorf("%v: %s", refused, out)
+		}
+	}
+}
+
+// What belongs together is asked for together, before anything is connected to.
+func TestRedisSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", "P-256")
+	w.delegate("a", "P-256")
+	w.tlsPair("us", x509.ExtKeyUsageClientAuth)
+	w.write("secret", bytes.Repeat([]byte("s"), 32))
+	w.write("password", []byte("hush\n"))
+	w.write("empty", []byte("\n"))
+	for settings, want := range map[string]string{
+		"username: jpki":                   "redis.password_file",
+		"password_file: empty":             "empty is empty",
+		"password_file: none":              "none",
+		"sentinel_username: watch":         "redis.sentinel_password_file",
+		"sentinel_password_file: password": "redis.master",
+		"master: jpki, sentinel_username: watch, sentinel_password_file: password": "",
+		"master: jpki, sentinel_password_file: password":                           "",
+		"tls: {}": "",
+		"tls: {ca: ca.cer, server_name: redis.example}": "",
+		"tls: {ca: us.key}":                             "no certificate in PEM",
+		"tls: {ca: none.pem}":                           "none.pem",
+		"tls: {certificate: us.cer}":                    "a certificate and a key, or neither",
+		"tls: {certificate: us.cer, key: a.key}":        "redis.tls: ",
+		"tls: {certificate: us.cer, key: us.key}":       "",
+		"tls: {skip_verify: true}":                      "skip_verify",
+		"username: jpki, password_file: password, tls: {certificate: us.cer, key: us.key}": "",
+	} {
+		config := w.config(map[string]string{"database": "postgres://127.0.0.1/jpki?target_session_attrs=read-write", "redis": "{addresses: ['redis:6379'], secret_file: secret, " + settings + "}"}, "a")
+		out, said, code := jpkiStatus(t, "-config", config, "-check")
+		if want == "" && (code != 0 || out != "ok\n") || want != "" && (code != exitUsage || !strings.Contains(said, want)) {
+			t.Errorf("%s: exit code %d, want %q: %s", settings, code, want, said)
+		}
+		if strings.Contains(said, "hush") {
+			t.Errorf("%s: a password is shown", settings)
+		}
+	}
+}
