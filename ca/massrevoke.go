@@ -74,6 +74,9 @@ func (a *Authority) RevokeAll(ctx context.Context, by jpki.Actor, m MassRevocati
 	if done || err != nil {
 		return total, err
 	}
+	if err := a.store.Analyze(ctx); err != nil {
+		return total, err
+	}
 	var turn <-chan time.Time
 	if m.PerSecond > 0 {
 		ticker := time.NewTicker(time.Second * massGroup / time.Duration(m.PerSecond))

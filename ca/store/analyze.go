@@ -30,10 +30,26 @@ func (t *Statistics) Wrote(ctx context.Context, s *Store, rows int) (analyzed bo
 	if s.d != postgres || !t.due(rows) {
 		return false, nil
 	}
-	if _, err := s.write.ExecContext(ctx, "ANALYZE "+registerTables); err != nil {
-		return false, s.d.classify(ctx, fmt.Errorf("analyse tables: %w", err))
+	if err := s.analyze(ctx, registerTables); err != nil {
+		return false, err
 	}
 	return true, nil
+}
+
+// Analyze tells PostgreSQL's planner what certificates there are, before many of them are looked for. It takes about a second
+// however many there are. On SQLite it does nothing.
+func (s *Store) Analyze(ctx context.Context) error {
+	if s.d != postgres {
+		return nil
+	}
+	return s.analyze(ctx, "certificate, certificate_status, intent, token")
+}
+
+func (s *Store) analyze(ctx context.Context, tables string) error {
+	if _, err := s.write.ExecContext(ctx, "ANALYZE "+tables); err != nil {
+		return s.d.classify(ctx, fmt.Errorf("analyse tables: %w", err))
+	}
+	return nil
 }
 
 func (t *Statistics) due(rows int) bool {

@@ -133,7 +133,7 @@ func (tx *Tx) ReadMatches(list []Match) error {
 	for id, h := range found {
 		a.holders[id] = &h
 	}
-	// For each issuer by itself: so the primary key's index is taken, whether PostgreSQL has statistics already or not.
+	// For each issuer by itself, and said of both tables: so the indexes of their primary keys are taken.
 	byIssuer := map[jpki.IssuerID][]any{}
 	serials := make([]any, len(list))
 	for i, m := range list {
@@ -144,7 +144,7 @@ func (tx *Tx) ReadMatches(list []Match) error {
 	for issuer, wanted := range byIssuer {
 		for chunk := range slices.Chunk(wanted, listSize) {
 			among, args := placeholders(chunk, 2)
-			found, err := queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.issuer = $1 AND c.serial IN `+among, append([]any{issuer.String()}, args...)...)
+			found, err := queryAll(tx.ctx, tx.q, scanCertificate, certificateColumns+`WHERE c.issuer = $1 AND s.issuer = $1 AND c.serial IN `+among+` AND s.serial IN `+among, append([]any{issuer.String()}, args...)...)
 			if err != nil {
 				return err
 			}
