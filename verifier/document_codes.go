@@ -112,6 +112,11 @@ func DocumentCodes() []Code {
 	return out
 }
 
+func isCode(c Code) bool {
+	is := func(v verdict) bool { return v.code == c }
+	return slices.ContainsFunc(verdicts, is) || slices.ContainsFunc(documentVerdicts, is)
+}
+
 // A Verdict is what is said of a document or of one of its signatures.
 type Verdict struct {
 	Indication    Indication    `json:"indication"`

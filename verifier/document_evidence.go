@@ -3,6 +3,7 @@ package verifier
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -107,6 +108,12 @@ func (v *Verifier) Reevaluate(ctx context.Context, e Evidence, p DocumentPolicy)
 	}
 	if e.Version != evidenceVersion || e.ValidationTime.IsZero() {
 		return nil, jpki.Errorf(jpki.Malformed, "evidence is not of version %d", evidenceVersion)
+	}
+	for i := range e.Signatures {
+		f := &e.Signatures[i]
+		if !isCode(f.Integrity) || slices.ContainsFunc(f.Stamps, func(s StampFacts) bool { return !isCode(s.Token.Integrity) }) {
+			return nil, jpki.Errorf(jpki.Malformed, "evidence has a code that is none")
+		}
 	}
 	demand, err := p.compile()
 	if err != nil {

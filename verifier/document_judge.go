@@ -231,6 +231,8 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 		code, detail = CACertificate, "is a certification authority's"
 	} else if code == OK && leaf.HasKeyUsage && (leaf.KeyUsage&(path.DigitalSignature|path.ContentCommitment) == 0 || leaf.KeyUsage&d.forbidden != 0) {
 		code, detail = WrongKeyUsage, fmt.Sprintf("key usage bits %#x do not fit", int(leaf.KeyUsage))
+	} else if code == OK && !leaf.HasKeyUsage && d.required != 0 {
+		code, detail = WrongKeyUsage, "no key usage"
 	}
 	block := CheckXCV
 	if res.Code == path.Revoked || res.Code == path.StatusUndetermined {

@@ -117,6 +117,9 @@ func TestSubIndications(t *testing.T) {
 
 		{name: "another authority of that name", file: with(plain, func(f *file) { f.by = a.issue(t, foreign, rsaKey(), likeSign) }), lists: good, want: "INDETERMINATE", sub: "NO_CERTIFICATE_CHAIN_FOUND", code: verifier.UntrustedIssuer, block: verifier.CheckXCV},
 		{name: "authentication certificate", file: with(plain, func(f *file) { f.by = auth }), lists: [][]byte{list(t, a.auth[1], now.Add(-time.Hour))}, want: "INDETERMINATE", sub: "CHAIN_CONSTRAINTS_FAILURE", code: verifier.WrongPurpose, block: verifier.CheckXCV},
+		{name: "no key usage", file: with(plain, func(f *file) {
+			f.by = a.issue(t, a.sign[1], rsaKey(), func(c *x509.Certificate) { likeSign(c); c.KeyUsage = 0 })
+		}), lists: good, want: "INDETERMINATE", sub: "CHAIN_CONSTRAINTS_FAILURE", code: verifier.WrongKeyUsage, block: verifier.CheckXCV},
 		{name: "path too long", file: with(plain, func(f *file) {
 			f.by = tooDeep
 			f.certs = [][]byte{middle.cert.Raw, a.last.cert.Raw}
