@@ -32,7 +32,7 @@ const packages = `
 	crl/watch:         crl
 	crl/snapshot:      -
 	crl/bucket:        crl
-	verifier:          ocsp crl
+	verifier:          ocsp crl verifier/cms verifier/jws verifier/path verifier/pdf verifier/primitive verifier/xmldsig verifier/xmldsig/c14n
 	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
 	verifier/xmldsig/c14n: -
 	verifier/primitive: -

@@ -2,3 +2,6 @@ package verifier
 
 // VerifyDigest is the primitive, for vectors.
 var VerifyDigest = verifyDigest
+
+// CodeOf is for TestDocumentCodes.
+var CodeOf = codeOf

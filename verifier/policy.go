@@ -138,8 +138,10 @@ func (p Policy) Validate() error {
 
 // Digest returns the SHA-256, in hexadecimal, of the policy's JSON with members in alphabetical order and without
 // spaces. (`jq -cSj . policy.json | sha256sum` gives the same.)
-func (p Policy) Digest() string {
-	b, err := json.Marshal(p)
+func (p Policy) Digest() string { return digestJSON(p) }
+
+func digestJSON(data any) string {
+	b, err := json.Marshal(data)
 	var v any
 	if err == nil {
 		err = json.Unmarshal(b, &v)

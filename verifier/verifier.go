@@ -27,8 +27,11 @@ type Config struct {
 	Revocation StatusChecker
 	// Challenges is what Login consumes from; nil if log-ins are not verified.
 	Challenges *Challenges
-	Now        func() time.Time // required
-	Rand       io.Reader        // required; for the identifiers of results; must be safe for concurrent use
+	// Documents is what Document works with; nil if no documents are verified. With it, Anchors and Policies may be left out
+	// by who verifies nothing else.
+	Documents *DocumentConfig
+	Now       func() time.Time // required
+	Rand      io.Reader        // required; for the identifiers of results; must be safe for concurrent use
 	// Skew is by how much clocks may differ: at the beginning of a certificate's validity and of a status. 0 means
 	// DefaultSkew, at most 10 minutes.
 	Skew time.Duration
@@ -45,6 +48,7 @@ type Verifier struct {
 	demands    map[Purpose]*demand
 	revocation StatusChecker
 	challenges *Challenges
+	documents  *documents
 	now        func() time.Time
 	rand       io.Reader
 	skew       time.Duration
@@ -58,7 +62,7 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, errors.New("verifier: Now is required")
 	case cfg.Rand == nil:
 		return nil, errors.New("verifier: Rand is required")
-	case len(cfg.Policies) == 0:
+	case len(cfg.Policies) == 0 && cfg.Documents == nil:
 		return nil, errors.New("verifier: Policies is required")
 	case cfg.Skew < 0 || cfg.Skew > maxSkew:
 		return nil, fmt.Errorf("verifier: Skew is not between 0 and %s", maxSkew)
@@ -67,8 +71,15 @@ func New(cfg Config) (*Verifier, error) {
 		v.skew = DefaultSkew
 	}
 	var err error
-	if v.anchors, err = newAnchors(cfg.Anchors); err != nil {
-		return nil, fmt.Errorf("verifier: %w", err)
+	if cfg.Documents != nil {
+		if v.documents, err = newDocuments(*cfg.Documents, v.skew); err != nil {
+			return nil, fmt.Errorf("verifier: %w", err)
+		}
+	}
+	if len(cfg.Policies) > 0 || len(cfg.Anchors) > 0 {
+		if v.anchors, err = newAnchors(cfg.Anchors); err != nil {
+			return nil, fmt.Errorf("verifier: %w", err)
+		}
 	}
 	kinds := map[string]string{}
 	for _, p := range cfg.Policies {
@@ -207,14 +218,22 @@ func (v *Verifier) evaluate(purpose Purpose, at time.Time, timeKnown bool) (*eva
 	if at.After(now.Add(v.skew)) {
 		return nil, jpki.Errorf(jpki.Malformed, "the time asked about lies in the future")
 	}
-	var id [16]byte
-	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
-		return nil, fmt.Errorf("draw result identifier: %w", err)
+	id, err := v.newID()
+	if err != nil {
+		return nil, err
 	}
 	return &evaluation{
 		v: v, demand: d, at: at, past: at.Before(now.Add(-v.skew)), timeKnown: timeKnown,
-		res: &Result{ID: hex.EncodeToString(id[:]), Checks: []Check{}, Policy: d.ref, ValidationTime: at.UTC()},
+		res: &Result{ID: id, Checks: []Check{}, Policy: d.ref, ValidationTime: at.UTC()},
 	}, nil
+}
+
+func (v *Verifier) newID() (string, error) {
+	var id [16]byte
+	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
+		return "", fmt.Errorf("draw result identifier: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
 }
 
 func checkInput(certificate, signature []byte) error {

@@ -301,17 +301,25 @@ func readFile(c *cobra.Command, path string) ([]byte, error) {
 
 func verifyCommand() *cobra.Command {
 	var certFile, sigFile string
-	var asJSON bool
+	var document documentCheck
 	c := &cobra.Command{
-		Use: "verify -cert CERT -signature SIG FILE", Short: "Verify a signature over a file with the verifier library",
-		Long: `Checks a raw signature over the file's SHA-256 as a relying party would: trust anchor, validity, purpose, policy,
-revocation by OCSP, and the signature. Exit code 0 means it may be relied upon; 3 that it may not, or not yet.`,
-		Example: `  jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt
-  jpki verify -cert c.crt -signature c.sig -json c.txt | jq .code`,
+		Use: "verify FILE", Short: "Verify a signed document, or a raw signature over a file",
+		Long: `Checks the signatures of a document (CMS, XML, PDF or JWS) by the building blocks of EN 319 102-1 and says what was checked, what
+failed and what to do. Exit code 0: TOTAL-PASSED; 1: TOTAL-FAILED; 3: INDETERMINATE. Anchors are the sandbox's, or those of -trust.
+
+With -cert and -signature it checks a raw signature over the file instead, as a relying party's API does: trust anchor, validity,
+purpose, policy, revocation by OCSP, and the signature. Exit code 0 means it may be relied upon; 3 that it may not, or not yet.`,
+		Example: `  jpki verify contract.txt.p7s -detached contract.txt
+  jpki verify contract.signed.pdf -json | jq .code
+  jpki verify invoice.xml -trust anchors/ -evidence invoice.evidence.json
+  jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if certFile == "" && sigFile == "" {
+				return document.run(c, args[0])
+			}
 			if certFile == "" || sigFile == "" {
-				return usageError{errors.New("-cert and -signature are required")}
+				return usageError{errors.New("-cert and -signature belong together")}
 			}
 			env, err := sandbox.Load(dirOf(c))
 			if err != nil {
@@ -333,12 +341,13 @@ revocation by OCSP, and the signature. Exit code 0 means it may be relied upon; 
 			if err != nil {
 				return err
 			}
-			return printVerdict(c, v, asJSON)
+			return printVerdict(c, v, document.asJSON)
 		},
 	}
-	c.Flags().StringVar(&certFile, "cert", "", "the signer's certificate, PEM or DER")
-	c.Flags().StringVar(&sigFile, "signature", "", "the signature, binary")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the whole result as JSON")
+	c.Flags().StringVar(&certFile, "cert", "", "of a raw signature: the signer's certificate, PEM or DER")
+	c.Flags().StringVar(&sigFile, "signature", "", "the raw signature, binary")
+	c.Flags().BoolVar(&document.asJSON, "json", false, "print the whole result as JSON")
+	document.flags(c)
 	return c
 }
 

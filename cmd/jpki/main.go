@@ -26,6 +26,9 @@ const (
 // errNo is the error of a command that worked and whose answer is no; it has been printed already.
 var errNo = errors.New("no")
 
+// errRefused is likewise, of a document whose signature is certainly not to be relied upon.
+var errRefused = errors.New("refused")
+
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -38,6 +41,8 @@ func run(args []string) int {
 		return 0
 	case errors.Is(err, errNo):
 		return exitNo
+	case errors.Is(err, errRefused):
+		return exitFailure
 	case errors.As(err, &usage):
 		fmt.Fprintln(os.Stderr, "jpki: "+usage.Error()+" (see --help)")
 		return exitUsage
@@ -79,7 +84,7 @@ Start the whole system with "jpki sandbox"; while it runs, the other commands fi
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("dir", "var/sandbox", "directory of the sandbox")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	return group(root, sandboxCommand(), cardCommand(), phoneCommand(), stationCommand(), registerCommand(), certificateCommand(), ocspCommand(), crlCommand(), verifyCommand(), auditCommand(), seedCommand(), generationCommand(), relayCommand(), revokeCommand())
+	return group(root, sandboxCommand(), cardCommand(), phoneCommand(), stationCommand(), registerCommand(), certificateCommand(), ocspCommand(), crlCommand(), signCommand(), verifyCommand(), auditCommand(), seedCommand(), generationCommand(), relayCommand(), revokeCommand())
 }
 
 // singleDashes lets every flag be written with one dash, as in -dir and -n: -h is the only short one.

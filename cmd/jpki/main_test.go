@@ -227,7 +227,7 @@ next:
 
 // scriptTools are the outside programs that scripts call. A script skips itself when one is missing, unless that is
 // forbidden by JPKI_TEST_REQUIRE=1.
-var scriptTools = []string{"openssl", "curl", "jq", "certtool", "ocsptool", "java"}
+var scriptTools = []string{"openssl", "curl", "jq", "certtool", "ocsptool", "java", "pdfsig"}
 
 func TestScripts(t *testing.T) {
 	if testing.Short() {

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openjpki/jpki/cmd/internal/sandbox"
+	"github.com/openjpki/jpki/verifier"
+	"github.com/openjpki/jpki/verifier/path"
+)
+
+// A documentCheck is the command line of `jpki verify FILE`.
+type documentCheck struct {
+	detached, trust, policy, existed, evidence string
+	asJSON                                     bool
+}
+
+func (d *documentCheck) flags(c *cobra.Command) {
+	c.Flags().StringVar(&d.detached, "detached", "", "the file that was signed, if the signature does not contain it")
+	c.Flags().StringVar(&d.trust, "trust", "", "directory of trust anchors (*.pem *.crt *.cer), with tsa/ for time-stamps, ca/ for what stands between, and lists and answers (*.crl *.ors); default: the sandbox")
+	c.Flags().StringVar(&d.policy, "policy", "", "name of a policy, or a JSON file with one (default sandbox-signature-2026, with -trust rfc5280)")
+	c.Flags().StringVar(&d.existed, "existed", "", "when you know that the document existed, as 2026-11-23T12:00:00Z")
+	c.Flags().StringVar(&d.evidence, "evidence", "", "where to store the evidence")
+}
+
+// run verifies one document. Nothing is fetched but from the sandbox's responder: with -trust only what lies there counts.
+func (d *documentCheck) run(c *cobra.Command, name string) error {
+	cfg, err := d.config(c)
+	if err != nil {
+		return err
+	}
+	v, err := verifier.New(verifier.Config{Documents: &cfg, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return usageError{err}
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // was only read
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	in := verifier.DocumentInput{Reader: file, Size: info.Size()}
+	if d.existed != "" {
+		if in.Existed, err = time.Parse(time.RFC3339, d.existed); err != nil {
+			return usageError{fmt.Errorf("-existed: %w", err)}
+		}
+	}
+	if d.detached != "" {
+		signed, err := os.Open(d.detached)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = signed.Close() }()
+		in.Detached = func(string) io.Reader { return io.NewSectionReader(signed, 0, 1<<62) }
+	}
+	res, err := v.Document(c.Context(), in)
+	if err != nil {
+		return err
+	}
+	if d.evidence != "" {
+		stored, err := json.MarshalIndent(res.Evidence, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(d.evidence, stored, 0o600); err != nil {
+			return err
+		}
+	}
+	if d.asJSON {
+		enc := json.NewEncoder(c.OutOrStdout())
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(res); err != nil {
+			return err
+		}
+	} else {
+		explainDocument(c.OutOrStdout(), name, res, strings.HasPrefix(os.Getenv("LANG"), "ja"))
+	}
+	switch {
+	case res.OK():
+		return nil
+	case res.Indication == verifier.TotalFailed:
+		return errRefused
+	}
+	return errNo
+}
+
+func (d *documentCheck) config(c *cobra.Command) (cfg verifier.DocumentConfig, err error) {
+	policy := d.policy
+	if d.trust == "" {
+		if policy == "" {
+			policy = "sandbox-signature-2026"
+		}
+		if err := d.sandbox(c, &cfg); err != nil {
+			return cfg, err
+		}
+	} else {
+		if policy == "" {
+			policy = "rfc5280"
+		}
+		if err := trust(d.trust, &cfg); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.Policy, err = verifier.FindDocumentPolicy(policy); err == nil {
+		return cfg, nil
+	}
+	data, err := os.ReadFile(policy)
+	if err != nil {
+		return cfg, usageError{fmt.Errorf("-policy: %q is neither the name of a policy nor a file with one", policy)}
+	}
+	if cfg.Policy, err = verifier.ParseDocumentPolicy(data); err != nil {
+		return cfg, usageError{err}
+	}
+	return cfg, nil
+}
+
+func (d *documentCheck) sandbox(c *cobra.Command, cfg *verifier.DocumentConfig) error {
+	env, err := sandbox.Load(dirOf(c))
+	if err != nil {
+		return err
+	}
+	if cfg.Anchors, err = env.Anchors(); err != nil {
+		return err
+	}
+	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: env.OCSPURL, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	cfg.Sources = []verifier.RevocationSource{verifier.CheckerSource(env.OCSPURL, checker)}
+	return nil
+}
+
+// trust reads a directory of trust anchors and what belongs to them.
+func trust(dir string, cfg *verifier.DocumentConfig) error {
+	var crls []*path.CRL
+	var answers []*path.OCSP
+	for _, folder := range []struct {
+		name string
+		to   *[]*x509.Certificate
+	}{{"", &cfg.Anchors}, {"tsa", &cfg.TimeStampAnchors}, {"ca", &cfg.Certificates}} {
+		entries, err := os.ReadDir(filepath.Join(dir, folder.name))
+		if folder.name != "" && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			name := filepath.Join(dir, folder.name, e.Name())
+			ext := strings.ToLower(filepath.Ext(name))
+			if e.IsDir() || !strings.Contains(".pem.crt.cer.crl.ors", ext) || ext == "" {
+				continue
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if block, _ := pem.Decode(data); block != nil {
+				data = block.Bytes
+			}
+			switch ext {
+			case ".crl":
+				l, err := path.ParseCRL(data)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				crls = append(crls, l)
+			case ".ors":
+				o, err := path.ParseOCSP(data)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				answers = append(answers, o)
+			default:
+				cert, err := x509.ParseCertificate(data)
+				if err != nil {
+					return fmt.Errorf("%s: not a certificate", name)
+				}
+				*folder.to = append(*folder.to, cert)
+			}
+		}
+	}
+	cfg.Sources = []verifier.RevocationSource{verifier.StoredSource(dir, crls, answers)}
+	return nil
+}
+
+// explainDocument says what was checked, what failed and what to do, the verdict first.
+func explainDocument(out io.Writer, name string, r *verifier.DocumentResult, japanese bool) {
+	say := func(t verifier.Text) string {
+		if japanese {
+			return t.JA
+		}
+		return t.EN
+	}
+	verdict := func(v verifier.Verdict) string {
+		return strings.TrimSpace(fmt.Sprintf("%s %s", v.Indication, v.SubIndication)) + " [" + string(v.Code) + "]"
+	}
+	fmt.Fprintf(out, "%s: %s\n  %s\n  = %s\n", name, verdict(r.Verdict), say(r.Message), say(r.Action))
+	for i, s := range r.Signatures {
+		fmt.Fprintf(out, "\nsignature %d: %s, %s\n", i+1, verdict(s.Verdict), s.Level)
+		if s.Code != r.Code {
+			fmt.Fprintf(out, "  %s\n  = %s\n", say(s.Message), say(s.Action))
+		}
+		for _, k := range s.Checks {
+			mark := "ok   "
+			if !k.OK {
+				mark = "STOP "
+			}
+			fmt.Fprintf(out, "  %s%-4s%s\n", mark, k.ID, k.Detail)
+		}
+		if s.Signer != nil {
+			fmt.Fprintf(out, "  signer      %s %s\n", s.Signer.SHA256, s.Signer.Kind)
+		}
+		covers := "part"
+		if s.Scope.Whole {
+			covers = "all"
+		}
+		fmt.Fprintf(out, "  covers      %s\n", strings.Join(strings.Fields(covers+" "+strings.Join(s.Scope.Parts, " ")+" "+s.Scope.Note), " "))
+		if !s.ClaimedTime.IsZero() {
+			fmt.Fprintf(out, "  claimed     %s\n", s.ClaimedTime.Format(time.RFC3339))
+		}
+		for _, t := range s.TimeStamps {
+			fmt.Fprintf(out, "  time-stamp  %s %s [%s] %s\n", t.Time.Format(time.RFC3339), t.Kind, t.Code, t.Detail)
+		}
+		for _, e := range s.Evidence {
+			fmt.Fprintf(out, "  evidence    %s of %s from %s\n", e.Kind, e.ThisUpdate.UTC().Format(time.RFC3339), e.Source)
+		}
+		if a := s.Attributes; a != nil {
+			fmt.Fprintf(out, "  氏名        %s\n  生年月日    %s\n  住所        %s\n", a.Name, birthDate(a.BirthDate), a.Address)
+		}
+	}
+	for _, f := range r.Fetches {
+		if f.Failed {
+			fmt.Fprintf(out, "\n%s: asked in vain about %s\n", f.Source, f.Certificate)
+		}
+	}
+	fmt.Fprintf(out, "\npolicy %s, sha256 %s, as of %s\n", r.Policy.Name, r.Policy.SHA256, r.ValidationTime.Format(time.RFC3339))
+}
