@@ -153,7 +153,7 @@ func TestMistakes(t *testing.T) {
 		"crl show":                    {exitUsage, `want 1 argument\(s\): \[FILE\]`},
 		"crl list":                    {exitUsage, `unknown command "list" for "jpki crl"`},
 		"ocsp":                        {exitUsage, `want 1 argument\(s\): \[CERTIFICATE\]`},
-		"verify A":                    {exitUsage, `-cert and -signature are required`},
+		"verify A -cert B":            {exitUsage, `-cert and -signature belong together`},
 		"verify -cert":                {exitUsage, `flag needs an argument: --cert`},
 		"audit verify A":              {exitUsage, `argument`},
 		"seed A":                      {exitUsage, `argument`},
