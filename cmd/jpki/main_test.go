@@ -283,6 +283,8 @@ func cmdSandbox(ts *testscript.TestScript, neg bool, args []string) {
 		p, err = launch(dir, offset, args...)
 	}
 	ts.Check(err)
+	// The story issues and revokes: what a script counts must not change under its hands.
+	ts.Check(p.waitFor(func() bool { return strings.Contains(p.out.String(), "steps held") }))
 	running.Store(ts, p)
 	ts.Defer(p.kill)
 	shell := exec.Command("sh", "-euc", `set -a; . "$0"; exec env`, filepath.Join(dir, "env"))
