@@ -149,6 +149,7 @@ var pathCodes = map[path.Code]struct{ signer, above Code }{
 	path.NoIssuer:           {UntrustedIssuer, UntrustedIssuer},
 	path.SignatureWrong:     {UntrustedIssuer, UntrustedIssuer},
 	path.AlgorithmRefused:   {WeakAlgorithm, WeakAlgorithm},
+	path.AlgorithmExpired:   {AlgorithmExpired, AlgorithmExpired},
 	path.KeyRefused:         {WeakAlgorithm, WeakAlgorithm},
 	path.Malformed:          {MalformedCertificate, ChainRefused},
 	path.NotYetValid:        {NotYetValid, IssuerNotValid},

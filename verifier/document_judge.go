@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -171,8 +170,9 @@ func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, 
 		return t.fail(CheckVCI, SignaturePolicyUnknown, false, "signature policy "+f.PolicyID)
 	}
 	t.pass(CheckVCI, "policy "+j.demand.Name)
+	until, admitted := j.demand.admits(f)
 	switch {
-	case !j.demand.admits(f):
+	case !admitted:
 		return t.fail(CheckSAV, WeakAlgorithm, false, fmt.Sprintf("not admitted: %q of %d bits with %s", f.Algorithm, f.KeyBits, f.Hash))
 	case j.demand.RequireNamedCertificate && !f.Named:
 		return t.fail(CheckSAV, SigningCertificateUnnamed, false, "no signed reference to the certificate")
@@ -185,6 +185,10 @@ func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, 
 		return nil, err
 	} else if !ok {
 		return t.fail(CheckVTS, TimeStampOrder, false, detail)
+	}
+	if !until.IsZero() && t.out.BestTime.After(until) {
+		return t.fail(CheckVTS, AlgorithmExpired, t.made.After(until), fmt.Sprintf("%s of %d bits with %s is relied upon until %s only; known by %s since %s",
+			f.Algorithm, f.KeyBits, f.Hash, until.UTC().Format(time.RFC3339), t.out.BestTimeProof, t.out.BestTime.UTC().Format(time.RFC3339)))
 	}
 	t.pass(CheckVTS, fmt.Sprintf("known by %s since %s", t.out.BestTimeProof, t.out.BestTime.UTC().Format(time.RFC3339)))
 	// 4 and 5.
@@ -214,7 +218,7 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 	d := t.demand
 	res, err := t.chain(ctx, t.validators.signers, path.Request{
 		Certificate: leaf, Certificates: t.certificates, At: t.out.BestTime, MaxAge: d.maxAge,
-		Policies: d.policies, RequireExplicitPolicy: len(d.policies) > 0, KeyUsage: d.required, Purposes: d.purposes,
+		Policies: d.policies, RequireExplicitPolicy: len(d.policies) > 0, KeyUsage: d.required, Purposes: d.purposes, AlgorithmsAt: t.certificatesKnown(),
 	}, t.sealed)
 	if err != nil {
 		return nil, err
@@ -270,6 +274,15 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 		}
 	}
 	return t.out, nil
+}
+
+// certificatesKnown returns since when nobody could have put other certificates in the place of the signer's and those above: the
+// caller had all of the document, or an archive time-stamp covers them. A time-stamp of the signature alone covers none.
+func (t *trial) certificatesKnown() time.Time {
+	if e := t.evidence.Existed; !e.IsZero() && e.Before(t.sealed) {
+		return e
+	}
+	return t.sealed
 }
 
 func chainDetail(res *path.Result) string {
@@ -433,28 +446,10 @@ func (t *trial) cite(res *path.Result) {
 	}
 }
 
-// compromisedBefore reports whether a list says that the key of a certificate that was revoked later was compromised by a
-// time (invalidityDate, RFC 5280 §5.3.2): the date of the revocation alone would protect the thief.
+// compromisedBefore reports whether who revoked a certificate later says that its key was compromised by a time
+// (invalidityDate, RFC 5280 §5.3.2): the date of the revocation alone would protect the thief.
 func compromisedBefore(st *path.Status, at time.Time) bool {
-	if st.Reason != jpki.KeyCompromise && st.Reason != jpki.CACompromise {
-		return false
-	}
-	cert, err := x509.ParseCertificate(st.Certificate.Raw)
-	if err != nil {
-		return true // nothing can be looked up: the doubt counts
-	}
-	for _, e := range st.Evidence {
-		list, err := x509.ParseRevocationList(e.Raw)
-		if err != nil {
-			continue // an answer by OCSP
-		}
-		for _, entry := range list.RevokedCertificateEntries {
-			if since, ok := invalidityDate(entry); ok && entry.SerialNumber.Cmp(cert.SerialNumber) == 0 && !since.After(at) {
-				return true
-			}
-		}
-	}
-	return false
+	return (st.Reason == jpki.KeyCompromise || st.Reason == jpki.CACompromise) && !st.InvalidSince.IsZero() && !st.InvalidSince.After(at)
 }
 
 // timeStamps finds out since when the signature is known to exist. Going back in time, each archive time-stamp that holds moves
@@ -519,6 +514,8 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 		return refuse(MalformedCertificate, "of the authority: "+err.Error())
 	}
 	out.AuthoritySHA256 = hex.EncodeToString(authority.SHA256[:])
+	until, admitted := t.demand.admits(&s.Token)
+	untilHash, admittedHash := t.demand.admitsHash(s.ImprintHash)
 	switch {
 	case s.Time.After(t.at.Add(t.d.skew)):
 		return refuse(NotYetValid, "of the future")
@@ -526,8 +523,11 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 		return refuse(UntrustedIssuer, "no trust anchors for time-stamps are configured")
 	case !s.OnlyTimeStamping:
 		return refuse(WrongKeyUsage, "the authority's certificate is not for time-stamps only")
-	case !t.demand.admits(&s.Token), !slices.ContainsFunc(t.demand.Algorithms, func(a DocumentAlgorithm) bool { return slices.Contains(a.Hashes, s.ImprintHash) }):
+	case !admitted || !admittedHash:
 		return refuse(WeakAlgorithm, fmt.Sprintf("not admitted: %q of %d bits with %s over %s", s.Token.Algorithm, s.Token.KeyBits, s.Token.Hash, s.ImprintHash))
+	case !until.IsZero() && control.After(until), !untilHash.IsZero() && control.After(untilHash):
+		return refuse(AlgorithmExpired, fmt.Sprintf("not relied upon any more at %s: %s of %d bits with %s over %s",
+			control.UTC().Format(time.RFC3339), s.Token.Algorithm, s.Token.KeyBits, s.Token.Hash, s.ImprintHash))
 	}
 	res, err := t.chain(ctx, t.validators.stamps, path.Request{
 		Certificate: authority, Certificates: t.certificates, At: control, Purposes: []path.OID{path.TimeStamping}, KeyUsage: 0,
@@ -544,18 +544,3 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 	}
 	return out, nil
 }
-
-// invalidityDate reads when a key was, or may have been, compromised (RFC 5280 §5.3.2).
-func invalidityDate(e x509.RevocationListEntry) (time.Time, bool) {
-	for _, ext := range e.Extensions {
-		if ext.Id.Equal(oidInvalidityDate) {
-			var t time.Time
-			if rest, err := asn1.UnmarshalWithParams(ext.Value, &t, "generalized"); err == nil && len(rest) == 0 {
-				return t, true
-			}
-		}
-	}
-	return time.Time{}, false
-}
-
-var oidInvalidityDate = asn1.ObjectIdentifier{2, 5, 29, 24}

@@ -49,8 +49,12 @@ type DocumentPolicy struct {
 // A DocumentAlgorithm admits a kind of signature with some hash functions.
 type DocumentAlgorithm struct {
 	Key     string   `json:"key"`                // rsa (PKCS#1 v1.5), rsa-pss, p256, p384, p521 or ed25519
-	MinBits int      `json:"min_bits,omitempty"` // of RSA, 2048 to 8192
-	Hashes  []string `json:"hashes"`             // sha256, sha384, sha512
+	MinBits int      `json:"min_bits,omitempty"` // of RSA, 2048 to 8192; from 1024 in a row with Until
+	Hashes  []string `json:"hashes"`             // sha256, sha384, sha512; also sha1 in a row with Until
+	// Until is the last moment at which such a signature proves anything; without it no end is known. Several rows may name
+	// one kind of key: what one of them admits is admitted. A signature is held against it at the time since when it is known
+	// to exist, certificates at the time since when nobody could have put others in their place.
+	Until time.Time `json:"until,omitzero"`
 }
 
 const maxDocumentStatusAge = 31 * 24 * time.Hour
@@ -172,6 +176,9 @@ func hashName(h crypto.Hash) string {
 			return name
 		}
 	}
+	if h == crypto.SHA1 {
+		return oldHash
+	}
 	return primitive.HashName(h)
 }
 
@@ -234,31 +241,60 @@ func (p DocumentPolicy) compile() (*documentDemand, error) {
 	for _, a := range p.Algorithms {
 		k, ok := documentKeys[a.Key]
 		isRSA := k.kind == primitive.RSA
-		if !ok || len(a.Hashes) == 0 || isRSA && (a.MinBits < 2048 || a.MinBits > maxRSABits) || !isRSA && a.MinBits != 0 {
-			bad("algorithms: %.64q is unknown, has no hashes, or min_bits is not 2048 to %d for RSA and absent otherwise", a.Key, maxRSABits)
+		least := 2048
+		if !a.Until.IsZero() {
+			least = primitive.MinRSABits
 		}
-		rule := path.KeyRule{Kind: k.kind, MinBits: a.MinBits}
+		if !ok || len(a.Hashes) == 0 || isRSA && (a.MinBits < least || a.MinBits > maxRSABits) || !isRSA && a.MinBits != 0 {
+			bad("algorithms: %.64q is unknown, has no hashes, or min_bits is not %d to %d for RSA and absent otherwise", a.Key, least, maxRSABits)
+		}
+		row := path.AlgorithmRow{Key: path.KeyRule{Kind: k.kind, MinBits: a.MinBits}, Scheme: k.scheme, Until: a.Until}
 		if isRSA {
-			rule.MaxBits = maxRSABits
+			row.Key.MaxBits = maxRSABits
 		}
-		d.algorithms.Keys = append(d.algorithms.Keys, rule)
-		d.algorithms.Schemes = append(d.algorithms.Schemes, k.scheme)
 		for _, name := range a.Hashes {
 			h, ok := hashNames[name]
-			if !ok {
-				bad("algorithms: hash %.64q is unknown", name)
+			if name == oldHash && !a.Until.IsZero() {
+				h, ok = crypto.SHA1, true
 			}
-			d.algorithms.Hashes = append(d.algorithms.Hashes, h)
+			if !ok {
+				bad("algorithms: hash %.64q is unknown, or broken and without until", name)
+			}
+			row.Hashes = append(row.Hashes, h)
 		}
+		d.algorithms.Rows = append(d.algorithms.Rows, row)
 	}
 	return d, errors.Join(errs...)
 }
 
-// admits reports whether a signature of these facts is strong enough.
-func (d *documentDemand) admits(f *Facts) bool {
-	return slices.ContainsFunc(d.Algorithms, func(a DocumentAlgorithm) bool {
+// oldHash is what policies call a hash function that they may admit for the past alone.
+const oldHash = "sha1"
+
+// admits reports whether a signature of these facts is strong enough, and until when; zero is for good.
+func (d *documentDemand) admits(f *Facts) (until time.Time, ok bool) {
+	return d.until(func(a *DocumentAlgorithm) bool {
 		return a.Key == f.Algorithm && f.KeyBits >= a.MinBits && (a.MinBits == 0 || f.KeyBits <= maxRSABits) && slices.Contains(a.Hashes, f.Hash)
 	})
+}
+
+// admitsHash is admits for the hash function of a time-stamp's imprint.
+func (d *documentDemand) admitsHash(name string) (until time.Time, ok bool) {
+	return d.until(func(a *DocumentAlgorithm) bool { return slices.Contains(a.Hashes, name) })
+}
+
+// until returns the latest end of the rows that fit.
+func (d *documentDemand) until(fits func(*DocumentAlgorithm) bool) (until time.Time, ok bool) {
+	for i := range d.Algorithms {
+		a := &d.Algorithms[i]
+		switch {
+		case !fits(a):
+		case a.Until.IsZero():
+			return time.Time{}, true
+		case !ok || a.Until.After(until):
+			until, ok = a.Until, true
+		}
+	}
+	return until, ok
 }
 
 func (p DocumentPolicy) clone() DocumentPolicy {

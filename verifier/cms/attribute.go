@@ -70,7 +70,7 @@ func (out *Signature) describe(s *signer) {
 		in := cryptobyte.String(v)
 		var seq, id cryptobyte.String
 		if in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-			out.PolicyID = dotted(string(id))
+			out.PolicyID = primitive.DottedOID(string(id))
 		}
 	}
 	if v, ok := single(s.signed, oidMIMEType); ok {
@@ -84,7 +84,7 @@ func (out *Signature) describe(s *signer) {
 				out.Hints.Description = utf8(text)
 			}
 			if seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-				out.Hints.Type = dotted(string(id))
+				out.Hints.Type = primitive.DottedOID(string(id))
 			}
 		}
 	}

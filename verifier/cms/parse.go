@@ -2,12 +2,9 @@ package cms
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -30,26 +27,26 @@ const (
 const maxNesting = 4
 
 var (
-	oidData            = rawOID("1.2.840.113549.1.7.1")
-	oidSignedData      = rawOID("1.2.840.113549.1.7.2")
-	oidTSTInfo         = rawOID("1.2.840.113549.1.9.16.1.4")
-	oidContentType     = rawOID("1.2.840.113549.1.9.3")
-	oidMessageDigest   = rawOID("1.2.840.113549.1.9.4")
-	oidSigningTime     = rawOID("1.2.840.113549.1.9.5")
-	oidCounter         = rawOID("1.2.840.113549.1.9.6")
-	oidProtection      = rawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
-	oidSigningCert     = rawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
-	oidSigningCertV2   = rawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
-	oidContentHints    = rawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
-	oidPolicyID        = rawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
-	oidMIMEType        = rawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
-	oidCertValues      = rawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
-	oidRevValues       = rawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
-	oidAdobeRevocation = rawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
-	oidHashIndex       = rawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
-	oidHashIndexV3     = rawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
-	oidRIOCSPResponse  = rawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
-	oidRIOCSPBasic     = rawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
+	oidData            = primitive.RawOID("1.2.840.113549.1.7.1")
+	oidSignedData      = primitive.RawOID("1.2.840.113549.1.7.2")
+	oidTSTInfo         = primitive.RawOID("1.2.840.113549.1.9.16.1.4")
+	oidContentType     = primitive.RawOID("1.2.840.113549.1.9.3")
+	oidMessageDigest   = primitive.RawOID("1.2.840.113549.1.9.4")
+	oidSigningTime     = primitive.RawOID("1.2.840.113549.1.9.5")
+	oidCounter         = primitive.RawOID("1.2.840.113549.1.9.6")
+	oidProtection      = primitive.RawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
+	oidSigningCert     = primitive.RawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
+	oidSigningCertV2   = primitive.RawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
+	oidContentHints    = primitive.RawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
+	oidPolicyID        = primitive.RawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidMIMEType        = primitive.RawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
+	oidCertValues      = primitive.RawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
+	oidRevValues       = primitive.RawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
+	oidAdobeRevocation = primitive.RawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
+	oidHashIndex       = primitive.RawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
+	oidHashIndexV3     = primitive.RawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
+	oidRIOCSPResponse  = primitive.RawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
+	oidRIOCSPBasic     = primitive.RawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
 // attributeOIDs are the attributes that nearly every signature has.
@@ -83,7 +80,7 @@ type SignedData struct {
 type budget struct{ signers, timeStamps, revocations int }
 
 // ContentType returns the OID of the content's type in dotted form: "1.2.840.113549.1.7.1" for plain data.
-func (d *SignedData) ContentType() string { return dotted(d.contentType) }
+func (d *SignedData) ContentType() string { return primitive.DottedOID(d.contentType) }
 
 // Signers returns how many signatures there are, counter-signatures not counted.
 func (d *SignedData) Signers() int { return len(d.signers) }
@@ -117,7 +114,7 @@ type Attribute struct {
 }
 
 // OID returns the attribute's type in dotted form.
-func (a Attribute) OID() string { return dotted(a.oid) }
+func (a Attribute) OID() string { return primitive.DottedOID(a.oid) }
 
 // Parse reads a CMS file with a SignedData inside, DER or BER. Octets behind it are refused.
 func Parse(raw []byte) (*SignedData, error) {
@@ -424,8 +421,8 @@ type certificate struct {
 }
 
 var (
-	oidSubjectKeyID = rawOID("2.5.29.14")
-	oidExtKeyUsage  = rawOID("2.5.29.37")
+	oidSubjectKeyID = primitive.RawOID("2.5.29.14")
+	oidExtKeyUsage  = primitive.RawOID("2.5.29.37")
 )
 
 // parseCertificate reads a certificate as far as needed; nil if it is none. Path validation parses it in earnest.
@@ -465,26 +462,3 @@ func readFlag(in *cryptobyte.String, out *bool) bool {
 
 // key returns the certificate's public key.
 func (c *certificate) key() (*primitive.Key, error) { return primitive.ParseKey(c.spki) }
-
-// rawOID returns the content octets of a dotted OID of our own.
-func rawOID(dotted string) string {
-	var oid asn1.ObjectIdentifier
-	for arc := range strings.SplitSeq(dotted, ".") {
-		n, _ := strconv.Atoi(arc)
-		oid = append(oid, n)
-	}
-	der, _ := asn1.Marshal(oid)
-	return string(der[2:]) // none of ours is longer than 127 octets
-}
-
-// dotted writes an OID for people and programs, if it is of a sensible length.
-func dotted(raw string) string {
-	var oid asn1.ObjectIdentifier
-	if len(raw) > 64 {
-		return ""
-	}
-	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
-		return ""
-	}
-	return oid.String()
-}

@@ -320,12 +320,12 @@ func (s *signer) checkAttributes(contentType string, isCounter bool) error {
 	}
 	for _, oid := range []string{oidContentType, oidMessageDigest, oidSigningTime, oidSigningCert, oidSigningCertV2, oidProtection} {
 		if n := count(s.signed, oid); n > 1 {
-			return refuse(AttributesAmbiguous, "signed attribute "+dotted(oid)+" has more than one value")
+			return refuse(AttributesAmbiguous, "signed attribute "+primitive.DottedOID(oid)+" has more than one value")
 		}
 	}
 	for _, oid := range []string{oidContentType, oidMessageDigest, oidSigningTime, oidSigningCert, oidSigningCertV2, oidProtection} {
 		if count(s.unsigned, oid) > 0 {
-			return refuse(AttributesAmbiguous, "attribute "+dotted(oid)+" is not signed")
+			return refuse(AttributesAmbiguous, "attribute "+primitive.DottedOID(oid)+" is not signed")
 		}
 	}
 	if digest, ok := single(s.signed, oidMessageDigest); !ok || octets(digest) == nil {

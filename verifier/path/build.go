@@ -29,6 +29,14 @@ const (
 	stageStatus = 1 << 21 // and it was valid but for the status
 )
 
+// algorithmsAt returns when the path's signatures must be relied upon.
+func (s *search) algorithmsAt() time.Time {
+	if s.nesting > 0 { // of who signed data on revocation
+		return s.j.dataAt
+	}
+	return s.j.certificatesAt
+}
+
 func (s *search) run() {
 	s.path = append(s.path, s.target)
 	s.extend()
@@ -99,7 +107,7 @@ func (s *search) try(index int) {
 			}
 		}
 		// 2. the signature
-		if p := s.j.verify(last.signedPart(), c.cert); p != nil {
+		if p := s.j.verify(last.signedPart(), c.cert, s.algorithmsAt()); p != nil {
 			s.fail(2*index+1, index, p, nil)
 			s.stop = s.stop || p.code == LimitReached
 			continue

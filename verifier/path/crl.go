@@ -66,6 +66,7 @@ type crlEntry struct {
 	serial  []byte
 	at      time.Time
 	reason  jpki.Reason
+	invalid time.Time // invalidityDate (RFC 5280 §5.3.2); zero if absent
 	removed bool
 }
 
@@ -347,8 +348,7 @@ func readEntry(in *der, e *crlEntry) (name *Name, fault string, ok bool) {
 				fault = why
 			}
 		case extInvalidityDate:
-			var t time.Time
-			if !readGeneralizedTime(&value, &t) || !value.Empty() {
+			if !readGeneralizedTime(&value, &e.invalid) || !value.Empty() {
 				fault = bad
 			}
 		case extCertIssuer:

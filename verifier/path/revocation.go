@@ -34,7 +34,7 @@ func (j *job) fromLists(c, issuer, anchor *Certificate, nesting int, d *doubt) *
 				continue
 			}
 			if entry != nil {
-				st := Status{Certificate: c, Reason: entry.reason, Since: entry.at, Evidence: proof}
+				st := Status{Certificate: c, Reason: entry.reason, Since: entry.at, InvalidSince: entry.invalid, Evidence: proof}
 				return j.revoked(st)
 			}
 			evidence = append(evidence, proof...)
@@ -106,7 +106,7 @@ func (j *job) consult(l *CRL, p *Point, c, issuer, anchor *Certificate, nesting 
 		return nil, nil, false
 	}
 	if delta != nil {
-		if p := j.verify(delta.signedPart(), signer); p != nil {
+		if p := j.verify(delta.signedPart(), signer, j.dataAt); p != nil {
 			d.signature(p)
 			delta = nil
 			if why := j.current(l.ThisUpdate, l.NextUpdate); why != "" {
@@ -185,7 +185,7 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 			j.exhausted = true
 			break
 		}
-		if p := j.verify(signed, k); p != nil {
+		if p := j.verify(signed, k, j.dataAt); p != nil {
 			if keyFits(l, k) > 0 {
 				meant = true
 				d.signature(p)

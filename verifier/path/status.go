@@ -155,7 +155,7 @@ func (j *job) fromOCSP(c, issuer, anchor *Certificate, nesting int, d *doubt) *S
 	}
 	st := Status{Certificate: c, State: Good, Evidence: []Evidence{{"ocsp", from.SHA256, best.ThisUpdate, best.NextUpdate, by, from.Raw}}}
 	if best.State == IsRevoked {
-		st.Reason, st.Since = best.Reason, best.Since
+		st.Reason, st.Since, st.InvalidSince = best.Reason, best.Since, best.InvalidSince
 		return j.revoked(st)
 	}
 	return &st
@@ -168,7 +168,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 	// 1. the issuer's key, under whatever name the responder has
 	embeddedIssuer := slices.ContainsFunc(o.certificates, func(e *Certificate) bool { return e.SPKISHA256 == issuer.SPKISHA256 && o.names(e) })
 	if o.names(issuer) || embeddedIssuer {
-		p := j.verify(signed, issuer)
+		p := j.verify(signed, issuer, j.dataAt)
 		if p == nil {
 			return issuer
 		}
@@ -195,7 +195,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 		if tried++; tried > maxOCSPEmbedded {
 			break
 		}
-		if p := j.verify(signed, r); p != nil {
+		if p := j.verify(signed, r, j.dataAt); p != nil {
 			d.signature(p)
 			continue
 		}
@@ -239,7 +239,7 @@ func (j *job) mayRespond(r, issuer, anchor *Certificate, configured bool, nestin
 	if !r.Issuer.Equal(issuer.Subject) {
 		return "the responder was not certified by the issuer"
 	}
-	if p := j.verify(r.signedPart(), issuer); p != nil {
+	if p := j.verify(r.signedPart(), issuer, j.dataAt); p != nil {
 		return "the responder was not certified by the issuer: " + p.detail
 	}
 	if r.OCSPNoCheck {

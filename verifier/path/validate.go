@@ -108,24 +108,29 @@ type Request struct {
 	// MaxAge bounds how long before StatusAt data may have been issued; zero means their own nextUpdate does. Answers
 	// without nextUpdate are refused unless MaxAge is set.
 	MaxAge time.Duration
+	// AlgorithmsAt is until when nobody could have forged the certificates: Algorithms.Rows must admit their signatures then.
+	// At if zero. Data on revocation are held against the later of it and StatusAt.
+	AlgorithmsAt time.Time
 }
 
 // A job is one call of Validate.
 type job struct {
-	ctx        context.Context
-	v          *Validator
-	r          *Request
-	at         time.Time // when data on revocation must be current
-	pool       map[string][]*Certificate
-	crls       map[string][]*CRL
-	answers    []*OCSP
-	signatures map[verified]*problem
-	statuses   map[[3][32]byte]*Status // of a certificate by its issuer's key under an anchor's
-	has        map[[32]byte]bool       // what is in pool and crls
-	open       map[[32]byte]bool       // certificates whose status is being established
-	fetched    map[string]bool
-	work       Work
-	exhausted  bool
+	ctx context.Context
+	v   *Validator
+	r   *Request
+	at  time.Time // when data on revocation must be current
+	// When the algorithms of certificates, and of data on revocation, must be relied upon.
+	certificatesAt, dataAt time.Time
+	pool                   map[string][]*Certificate
+	crls                   map[string][]*CRL
+	answers                []*OCSP
+	signatures             map[verified]*problem
+	statuses               map[[3][32]byte]*Status // of a certificate by its issuer's key under an anchor's
+	has                    map[[32]byte]bool       // what is in pool and crls
+	open                   map[[32]byte]bool       // certificates whose status is being established
+	fetched                map[string]bool
+	work                   Work
+	exhausted              bool
 }
 
 // Validate looks for a valid path from an anchor to a certificate. Steps, for one candidate after the other, the likely ones first:
@@ -149,6 +154,12 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, has: map[[32]byte]bool{}}
 	if j.at.IsZero() {
 		j.at = r.At
+	}
+	if j.certificatesAt = r.AlgorithmsAt; j.certificatesAt.IsZero() {
+		j.certificatesAt = r.At
+	}
+	if j.dataAt = j.at; j.certificatesAt.After(j.dataAt) {
+		j.dataAt = j.certificatesAt
 	}
 	j.pool = make(map[string][]*Certificate, len(v.known)+len(r.Certificates))
 	for _, c := range v.known {

@@ -19,15 +19,15 @@ const (
 )
 
 var (
-	rawPSS      = rawOID(oidPSS)
-	rawMGF1     = rawOID(oidMGF1)
-	rawRSA      = rawOID("1.2.840.113549.1.1.1")
-	rawECKey    = rawOID("1.2.840.10045.2.1")
-	rawEd25519  = rawOID("1.3.101.112")
+	rawPSS      = RawOID(oidPSS)
+	rawMGF1     = RawOID(oidMGF1)
+	rawRSA      = RawOID("1.2.840.113549.1.1.1")
+	rawECKey    = RawOID("1.2.840.10045.2.1")
+	rawEd25519  = RawOID("1.3.101.112")
 	hashesByOID = func() map[string]crypto.Hash {
 		out := map[string]crypto.Hash{}
 		for _, h := range hashes {
-			out[rawOID(h.oid)] = h.hash
+			out[RawOID(h.oid)] = h.hash
 		}
 		return out
 	}()
@@ -194,7 +194,7 @@ func (a Algorithm) pssIdentifier() ([]byte, error) {
 func HashIdentifier(h crypto.Hash) ([]byte, error) {
 	for i := range hashes {
 		if hashes[i].hash == h {
-			return marshal(func(b *cryptobyte.Builder) { addOID(b, rawOID(hashes[i].oid)) })
+			return marshal(func(b *cryptobyte.Builder) { addOID(b, RawOID(hashes[i].oid)) })
 		}
 	}
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, HashName(h))
@@ -214,13 +214,13 @@ func addOID(b *cryptobyte.Builder, raw string) {
 func byOID[T any](table map[string]T) map[string]T {
 	out := make(map[string]T, len(table))
 	for oid, v := range table {
-		out[rawOID(oid)] = v
+		out[RawOID(oid)] = v
 	}
 	return out
 }
 
-// rawOID returns the content octets of a dotted OID of our own tables.
-func rawOID(dotted string) string {
+// RawOID returns the content octets of a dotted OID of a program's own tables: at most 127 octets, and no mistakes in it.
+func RawOID(dotted string) string {
 	var oid asn1.ObjectIdentifier
 	for arc := range strings.SplitSeq(dotted, ".") {
 		n, _ := strconv.Atoi(arc)
@@ -230,14 +230,25 @@ func rawOID(dotted string) string {
 	return string(der[2:]) // none of ours is longer than 127 octets
 }
 
+// DottedOID returns the dotted form of an OID's content octets; "" if they are none, or more than 64.
+func DottedOID(raw string) string {
+	var oid asn1.ObjectIdentifier
+	if len(raw) > 64 {
+		return ""
+	}
+	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
+		return ""
+	}
+	return oid.String()
+}
+
 // dotted writes an OID for people, if it is of a sensible length.
 func dotted(raw string) string {
-	var oid asn1.ObjectIdentifier
 	if len(raw) > 32 {
 		return "a long OID"
 	}
-	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
-		return "a broken OID"
+	if oid := DottedOID(raw); oid != "" {
+		return oid
 	}
-	return oid.String()
+	return "a broken OID"
 }
