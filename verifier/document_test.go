@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier"
 	"github.com/openjpki/jpki/verifier/jws"
 	"github.com/openjpki/jpki/verifier/path"
@@ -98,6 +99,15 @@ func TestSubIndications(t *testing.T) {
 		{name: "list out of date", file: plain, lists: [][]byte{list(t, a.sign[1], now.Add(-2*day))}, want: "INDETERMINATE", sub: "TRY_LATER", code: verifier.StatusNotEstablished, block: verifier.CheckRFC},
 		{name: "list by a namesake", file: plain, lists: [][]byte{list(t, foreign, now.Add(-time.Hour))}, want: "INDETERMINATE", sub: "TRY_LATER", code: verifier.StatusNotEstablished, block: verifier.CheckRFC},
 
+		{name: "algorithm relied upon until now", file: plain, lists: good, policy: rsaUntil(now), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "algorithm relied upon until an hour ago", file: plain, lists: good, policy: rsaUntil(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "stamped while the algorithm was relied upon", file: withStamp, lists: good, policy: rsaUntil(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "on record while the algorithm was relied upon", file: plain, lists: good, existed: now.Add(-time.Hour), policy: rsaUntil(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "content stamped when the algorithm was not relied upon any more", file: with(plain, func(f *file) { f.attrs = contentStamp(t, a.tsa, now.Add(-time.Hour)) }), lists: good, policy: rsaUntil(now.Add(-2 * time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "authorities and time-stamps with an algorithm relied upon until an hour ago", file: withStamp, lists: good, policy: ecUntil(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckXCV},
+		{name: "SHA-1 of its time, not proven to be of that time", file: with(plain, func(f *file) { f.sha1 = true }), lists: good, policy: sha1Until(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "SHA-1 of its time", file: with(plain, func(f *file) { f.sha1 = true }), lists: good, existed: now.Add(-time.Hour), policy: sha1Until(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+
 		{name: "time-stamp by a stranger proves nothing", file: with(plain, func(f *file) { f.stamp = stamped(t, a.authorityCert(t, foreign), stampTime) }), lists: revoked(now.Add(-day), 3), want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
 		{name: "time-stamp by a key for other things, too", file: with(plain, func(f *file) { f.stamp = stamped(t, weakTSA, stampTime) }), lists: revoked(now.Add(-day), 3), want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
 		{name: "time-stamp by a revoked authority", file: withStamp, lists: [][]byte{revoked(now.Add(-day), 3)[0], list(t, a.stamps, now.Add(-time.Hour), a.tsa.revoked(now.Add(-time.Hour), 1))}, want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
@@ -180,6 +190,21 @@ func TestSubIndications(t *testing.T) {
 	}
 }
 
+func rsaUntil(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) { p.Algorithms[0].Until = at }
+}
+
+// ecUntil is about the keys of authorities and of time-stamps.
+func ecUntil(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) { p.Algorithms[2].Until = at }
+}
+
+func sha1Until(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) {
+		p.Algorithms = append(p.Algorithms, verifier.DocumentAlgorithm{Key: "rsa", MinBits: 1024, Hashes: []string{"sha1"}, Until: at})
+	}
+}
+
 // sameAgain stores the evidence and has it judged anew, by a verifier without sources: nothing may change.
 func sameAgain(t *testing.T, a *archive, v *verifier.Verifier, res *verifier.DocumentResult) {
 	t.Helper()
@@ -233,6 +258,14 @@ func TestAnswersByOCSP(t *testing.T) {
 	if diff := cmp.Diff([]string{"pool", "ocsp"}, asked); diff != "" {
 		t.Error(diff)
 	}
+	in.Existed = t0.Add(-2 * time.Hour)
+	for since, want := range map[time.Duration]verifier.Code{-3 * time.Hour: verifier.RevokedKeyCompromise, -90 * time.Minute: verifier.OK} {
+		a.ocsp.statuses[a.signer.serial()] = status{reason: jpki.KeyCompromise, at: t0.Add(-time.Hour), invalidSince: t0.Add(since)}
+		if res, err = v.Document(t.Context(), in); err != nil || res.Code != want {
+			t.Errorf("key compromised %s, document on record two hours before now: %v %v, want %s", since, res.Code, err, want)
+		}
+	}
+	in.Existed = time.Time{}
 	a.ocsp.statuses[a.signer.serial()] = status{unknown: true}
 	if res, err = v.Document(t.Context(), in); err != nil || res.Code != verifier.CertificateUnknown && res.Code != verifier.StatusNotEstablished {
 		t.Errorf("never issued: %v %v", res.Code, err)

@@ -1,7 +1,10 @@
 package verifier
 
 import (
+	"context"
 	"crypto"
+	"crypto/x509"
+	"time"
 
 	"github.com/openjpki/jpki/verifier/primitive"
 )
@@ -14,3 +17,11 @@ func VerifyDigest(public crypto.PublicKey, hash crypto.Hash, digest, signature [
 
 // CodeOf is for TestDocumentCodes.
 var CodeOf = codeOf
+
+// CheckFresh asks a cache as a Verifier does, for a policy.
+func CheckFresh(ctx context.Context, c *VerdictCache, leaf, issuer *x509.Certificate, at time.Time, maxAge time.Duration) (Revocation, error) {
+	return c.check(ctx, leaf, issuer, at, maxAge)
+}
+
+// Remembered counts what a cache has.
+func Remembered(c *VerdictCache) int { return len(c.young) + len(c.old) }
