@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/verifier/cms"
 	"github.com/openjpki/jpki/verifier/path"
 )
 
@@ -64,6 +65,8 @@ type DocumentInput struct {
 	// Existed is a time at which the caller knows that the document existed, having kept it or its digest on record. Never
 	// take it from the document.
 	Existed time.Time
+
+	keys *cms.Cache
 }
 
 // A DocumentResult is a verdict with its reasons and its evidence. It contains personal data in the signers' Attributes,
@@ -185,6 +188,7 @@ type documents struct {
 	known                 []*path.Certificate
 	sources               []RevocationSource
 	cache                 *path.Cache
+	keys                  *cms.Cache
 	skew                  time.Duration
 	validators
 }
@@ -204,6 +208,9 @@ func newDocuments(cfg DocumentConfig, skew time.Duration) (*documents, error) {
 	}
 	var err error
 	if d.cache, err = path.NewCache(cfg.CacheEntries); err != nil {
+		return nil, fmt.Errorf("documents: CacheEntries: %w", err)
+	}
+	if d.keys, err = cms.NewCache(cfg.CacheEntries); err != nil {
 		return nil, fmt.Errorf("documents: CacheEntries: %w", err)
 	}
 	for _, list := range []struct {
@@ -279,6 +286,7 @@ func (v *Verifier) Document(ctx context.Context, in DocumentInput) (*DocumentRes
 	if err != nil {
 		return nil, err
 	}
+	in.keys = v.documents.keys
 	// 1.
 	if in.Format == FormatAuto {
 		if in.Format, err = detect(in.Reader, in.Size); err != nil {

@@ -38,7 +38,7 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 	if err != nil {
 		return err
 	}
-	input := cms.Input{}
+	input := cms.Input{Cache: in.keys}
 	if data.Detached {
 		input.Content = in.detached("")
 	}

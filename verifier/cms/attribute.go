@@ -3,7 +3,6 @@ package cms
 import (
 	"bytes"
 	"crypto"
-	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -38,14 +37,14 @@ func single(attrs []Attribute, oid string) ([]byte, bool) {
 	return nil, false
 }
 
-// octets returns what is in an OCTET STRING; nil if it is none.
+// octets returns what is in an OCTET STRING, a part of element; nil if it is none.
 func octets(element []byte) []byte {
 	in := cryptobyte.String(element)
 	var out cryptobyte.String
 	if !in.ReadASN1(&out, cbasn1.OCTET_STRING) || !in.Empty() {
 		return nil
 	}
-	return append([]byte{}, out...)
+	return out
 }
 
 // objectID returns the content octets of an OBJECT IDENTIFIER; nil if it is none.
@@ -106,7 +105,7 @@ func utf8(element []byte) string {
 type reference struct {
 	hash   crypto.Hash
 	digest []byte
-	serial *big.Int // nil if not stated
+	serial []byte // contents octets; nil if not stated
 }
 
 // parseReference reads the first reference of SigningCertificate (RFC 2634 §5.4) or SigningCertificateV2 (RFC 5035 §3),
@@ -136,9 +135,8 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 	ref.digest = digest
 	if !id.Empty() {
 		var issuerSerial, names cryptobyte.String
-		ref.serial = new(big.Int)
 		if !id.ReadASN1(&issuerSerial, cbasn1.SEQUENCE) || !id.Empty() || !issuerSerial.ReadASN1(&names, cbasn1.SEQUENCE) ||
-			!issuerSerial.ReadASN1Integer(ref.serial) {
+			!readSerial(&issuerSerial, &ref.serial) {
 			return nil, bad()
 		}
 	}
@@ -148,5 +146,5 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 // matches reports whether the reference is to c. The digest decides; the issuer's name, which software writes in more than
 // one encoding, is not compared.
 func (r *reference) matches(c *certificate) bool {
-	return bytes.Equal(primitive.Digest(r.hash, c.raw), r.digest) && (r.serial == nil || r.serial.Cmp(c.serial) == 0)
+	return primitive.IsDigest(r.hash, c.raw, r.digest) && (r.serial == nil || bytes.Equal(r.serial, c.serial))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -49,8 +50,9 @@ var (
 	oidRIOCSPBasic     = primitive.RawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
-// attributeOIDs are the attributes that nearly every signature has.
-var attributeOIDs = map[string]string{
+// knownOIDs are those that nearly every signature has.
+var knownOIDs = map[string]string{
+	oidData: oidData, oidTSTInfo: oidTSTInfo,
 	oidContentType: oidContentType, oidMessageDigest: oidMessageDigest, oidSigningTime: oidSigningTime,
 	oidSigningCert: oidSigningCert, oidSigningCertV2: oidSigningCertV2, oidProtection: oidProtection, oidMIMEType: oidMIMEType,
 }
@@ -69,8 +71,7 @@ type SignedData struct {
 	CRLs  [][]byte
 	OCSPs [][]byte
 
-	contentType string // content octets of the OID
-	embedded    []*certificate
+	contentType string                                // content octets of the OID
 	field       struct{ certificates, crls [][]byte } // elements as they stand in the two fields, for archive time-stamps
 	signers     []*signer
 	budget      budget
@@ -91,7 +92,7 @@ type signer struct {
 
 	value    []byte // of the signature
 	issuer   []byte // of the certificate, or …
-	serial   *big.Int
+	serial   []byte
 	keyID    []byte // … its subject key identifier
 	signed   []Attribute
 	unsigned []Attribute
@@ -199,7 +200,7 @@ func (d *SignedData) parseContent(encap cryptobyte.String) error {
 	if !encap.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) || !encap.ReadOptionalASN1(&content, &there, context(0)) || !encap.Empty() {
 		return malformed("EncapsulatedContentInfo")
 	}
-	d.contentType, d.Detached = string(oid), !there
+	d.contentType, d.Detached = knownOID(oid), !there
 	if there {
 		var inner cryptobyte.String
 		var tag cbasn1.Tag
@@ -232,9 +233,6 @@ func (d *SignedData) addCertificate(der []byte) {
 		return
 	}
 	d.Certificates = append(d.Certificates, der)
-	if c := parseCertificate(der); c != nil {
-		d.embedded = append(d.embedded, c)
-	}
 }
 
 // parseRevocations reads RevocationInfoChoices (RFC 5652 §10.2.1, RFC 5940). What is of a kind nobody knows is left out.
@@ -309,16 +307,16 @@ func (s *signer) parseID(tag cbasn1.Tag) bool {
 		return element.ReadASN1((*cryptobyte.String)(&s.keyID), tag) && len(s.keyID) > 0
 	}
 	var seq, issuer cryptobyte.String
-	s.serial = new(big.Int)
-	ok := element.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && seq.ReadASN1Integer(s.serial) && seq.Empty()
+	ok := element.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && readSerial(&seq, &s.serial) && seq.Empty()
 	s.issuer = issuer
 	return ok
 }
 
 func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	var out []Attribute
+	var room [][]byte // for the values
 	if !set.Empty() {
-		out = make([]Attribute, 0, 8) // more than most signers have
+		out, room = make([]Attribute, 0, 8), make([][]byte, 8) // more than most signers have
 	}
 	for !set.Empty() {
 		var raw, seq, oid, values cryptobyte.String
@@ -330,7 +328,10 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 			!seq.ReadASN1(&values, cbasn1.SET) || !seq.Empty() {
 			return nil, malformed("attribute")
 		}
-		a := Attribute{oid: attributeOID(oid), raw: raw}
+		a := Attribute{oid: knownOID(oid), raw: raw}
+		if len(room) > 0 {
+			a.Values, room = room[:0:1], room[1:]
+		}
 		for !values.Empty() {
 			var v cryptobyte.String
 			if len(a.Values) == MaxAttributes || !values.ReadAnyASN1Element(&v, new(cbasn1.Tag)) {
@@ -343,9 +344,9 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	return out, nil
 }
 
-// attributeOID returns an attribute's type: our own string, if it is one that is acted upon.
-func attributeOID(oid []byte) string {
-	if known, ok := attributeOIDs[string(oid)]; ok {
+// knownOID returns the type of an attribute or of content: our own string, if it is one that is acted upon.
+func knownOID(oid []byte) string {
+	if known, ok := knownOIDs[string(oid)]; ok {
 		return known
 	}
 	return string(oid)
@@ -415,9 +416,13 @@ func (d *SignedData) gatherRevocations(v cryptobyte.String) {
 // A certificate is what has to be known of a certificate to find it and to take its key.
 type certificate struct {
 	raw, issuer, spki, keyID []byte
-	serial                   *big.Int
+	serial                   []byte // contents octets of the INTEGER
 	usage                    []byte // the value of extKeyUsage
 	usageCritical            bool
+
+	once   sync.Once
+	public *primitive.Key
+	keyErr error
 }
 
 var (
@@ -427,11 +432,11 @@ var (
 
 // parseCertificate reads a certificate as far as needed; nil if it is none. Path validation parses it in earnest.
 func parseCertificate(der []byte) *certificate {
-	c := &certificate{raw: der, serial: new(big.Int)}
+	c := &certificate{raw: der}
 	in := cryptobyte.String(der)
 	var outer, tbs, skip, issuer, spki, list, exts cryptobyte.String
 	if !in.ReadASN1(&outer, cbasn1.SEQUENCE) || !outer.ReadASN1(&tbs, cbasn1.SEQUENCE) || !tbs.SkipOptionalASN1(context(0)) ||
-		!tbs.ReadASN1Integer(c.serial) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
+		!readSerial(&tbs, &c.serial) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
 		!tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&spki, cbasn1.SEQUENCE) ||
 		!tbs.SkipOptionalASN1(cbasn1.Tag(1).ContextSpecific()) || !tbs.SkipOptionalASN1(cbasn1.Tag(2).ContextSpecific()) ||
 		!tbs.ReadOptionalASN1(&list, nil, context(3)) || !list.Empty() && !list.ReadASN1(&exts, cbasn1.SEQUENCE) {
@@ -455,10 +460,34 @@ func parseCertificate(der []byte) *certificate {
 	return c
 }
 
+// readSerial reads the contents octets of an INTEGER in their shortest form, which DER makes the only one (X.690 §8.3.2).
+func readSerial(in *cryptobyte.String, out *[]byte) bool {
+	if !in.ReadASN1((*cryptobyte.String)(out), cbasn1.INTEGER) {
+		return false
+	}
+	n := *out
+	return len(n) == 1 || len(n) > 1 && (n[0] != 0 || n[1]&0x80 != 0) && (n[0] != 0xff || n[1]&0x80 == 0)
+}
+
+// number returns what such octets are.
+func number(octets []byte) *big.Int {
+	if octets == nil {
+		return nil
+	}
+	n := new(big.Int).SetBytes(octets)
+	if octets[0]&0x80 != 0 { // two's complement
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(octets))))
+	}
+	return n
+}
+
 // readFlag reads a BOOLEAN DEFAULT FALSE.
 func readFlag(in *cryptobyte.String, out *bool) bool {
 	return !in.PeekASN1Tag(cbasn1.BOOLEAN) || in.ReadASN1Boolean(out)
 }
 
 // key returns the certificate's public key.
-func (c *certificate) key() (*primitive.Key, error) { return primitive.ParseKey(c.spki) }
+func (c *certificate) key() (*primitive.Key, error) {
+	c.once.Do(func() { c.public, c.keyErr = primitive.ParseKey(c.spki) })
+	return c.public, c.keyErr
+}

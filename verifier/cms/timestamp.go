@@ -253,11 +253,7 @@ func (v *verification) timeStamp(t stamp, s *signer, about *content, contentType
 
 // certificates returns all certificates at hand.
 func (v *verification) certificates() [][]byte {
-	out := slices.Clip(v.data.Certificates)
-	for _, c := range v.others {
-		out = append(out, c.raw)
-	}
-	return out
+	return append(slices.Clip(v.data.Certificates), v.given...)
 }
 
 // level says how far a signature has been prepared.

@@ -26,6 +26,8 @@ type Input struct {
 	Digests map[crypto.Hash][]byte
 	// Certificates are where to look for signers' certificates, DER, besides the file.
 	Certificates [][]byte
+	// Cache remembers certificates that come again and again; nil remembers none.
+	Cache *Cache
 }
 
 // A Signature is all that was found out about one signature.
@@ -72,12 +74,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	if !d.Detached && (in.Content != nil || in.Digests != nil) {
 		return nil, jpki.Errorf(jpki.Malformed, "CMS: content was brought for a signature that has its own")
 	}
-	v := &verification{data: d, content: content{digests: map[crypto.Hash][]byte{}}}
-	for _, der := range in.Certificates {
-		if c := parseCertificate(der); c != nil {
-			v.others = append(v.others, c)
-		}
-	}
+	v := &verification{data: d, given: in.Certificates, cache: in.Cache}
 	switch {
 	case !d.Detached:
 		v.content.whole, v.content.size, v.content.there = d.Content, int64(len(d.Content)), true
@@ -86,7 +83,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 			return nil, err
 		}
 	default:
-		maps.Copy(v.content.digests, in.Digests)
+		v.content.digests = maps.Clone(in.Digests)
 	}
 	out := make([]*Signature, 0, len(d.signers))
 	for _, s := range d.signers {
@@ -122,6 +119,10 @@ type content struct {
 	head    []byte // its first octets, if it went by
 	size    int64
 	there   bool // there is content, not only digests of it
+	last    struct {
+		of     crypto.Hash
+		digest []byte
+	}
 }
 
 // headBytes is how much of streamed content is looked at for signed attributes, and kept for Ed25519, which wants to have
@@ -153,6 +154,7 @@ func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
 			return jpki.WrapError(jpki.Unavailable, err, "CMS: content cannot be read")
 		}
 	}
+	c.digests = map[crypto.Hash][]byte{}
 	for h, sum := range sums {
 		c.digests[h] = sum.Sum(nil)
 	}
@@ -167,9 +169,10 @@ func (c *content) digest(h crypto.Hash) []byte {
 	if d := c.digests[h]; d != nil || !c.there || c.whole == nil && c.size > 0 {
 		return d
 	}
-	d := primitive.Digest(h, c.whole)
-	c.digests[h] = d
-	return d
+	if c.last.of != h || h == 0 { // nearly always there is one hash function
+		c.last.of, c.last.digest = h, primitive.Digest(h, c.whole)
+	}
+	return c.last.digest
 }
 
 // isAttributes reports whether the content is the DER of signed attributes: then a signature over it may have been made
@@ -200,7 +203,8 @@ func readHeaderOf(head []byte, size int64) (header, bool) {
 // A verification goes through the signatures of one file.
 type verification struct {
 	data   *SignedData
-	others []*certificate
+	given  [][]byte // besides the file's
+	cache  *Cache
 	hashed map[presence]map[string]bool // what hash indexes were compared with, so that it is hashed once
 	content
 }
@@ -212,6 +216,16 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string { return string(r.why) + ": " + r.detail }
+
+// refused returns the refusal in an error, nil if there is none.
+func refused(err error) *refusal {
+	if err == nil {
+		return nil
+	}
+	var r *refusal
+	_ = errors.As(err, &r)
+	return r
+}
 
 func refuse(why Integrity, detail string) error { return &refusal{why, detail} }
 
@@ -231,12 +245,12 @@ func fromPrimitive(err error) error {
 // signature checks one SignerInfo over a content of the given type. Facts are collected first, so that a refusal has them too.
 func (v *verification) signature(s *signer, about *content, contentType string, isCounter bool) *Signature {
 	out := &Signature{
-		Issuer: s.issuer, Serial: s.serial, KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS,
+		Issuer: s.issuer, Serial: number(s.serial), KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS,
 	}
 	out.describe(s)
 	err := v.check(s, about, contentType, isCounter, out)
 	out.Integrity = Intact
-	if r := (*refusal)(nil); errors.As(err, &r) {
+	if r := refused(err); r != nil {
 		out.Integrity, out.Detail = r.why, r.detail
 	}
 	for _, c := range s.counters {
@@ -244,7 +258,7 @@ func (v *verification) signature(s *signer, about *content, contentType string, 
 			out.CounterSignatures = append(out.CounterSignatures, &Signature{Integrity: Malformed, Detail: c.err.Error(), Level: LevelCMS})
 			continue
 		}
-		value := &content{whole: s.value, size: int64(len(s.value)), there: true, digests: map[crypto.Hash][]byte{}}
+		value := &content{whole: s.value, size: int64(len(s.value)), there: true}
 		out.CounterSignatures = append(out.CounterSignatures, v.signature(c.signer, value, "", true))
 	}
 	for _, t := range s.stamps {
@@ -376,9 +390,9 @@ const maxCandidates = 4
 // candidates returns the certificates that may be the signer's. A signed reference leaves one.
 func (v *verification) candidates(s *signer, out *Signature) ([]*certificate, error) {
 	var named []*certificate
-	for _, list := range [][]*certificate{v.data.embedded, v.others} {
-		for _, c := range list {
-			if s.names(c) {
+	for _, list := range [][][]byte{v.data.Certificates, v.given} {
+		for _, der := range list {
+			if c := v.cache.certificate(der); c != nil && s.names(c) {
 				named = append(named, c)
 			}
 		}
@@ -411,7 +425,7 @@ func (s *signer) names(c *certificate) bool {
 	if s.keyID != nil {
 		return bytes.Equal(s.keyID, c.keyID)
 	}
-	return s.serial.Cmp(c.serial) == 0 && bytes.Equal(s.issuer, c.issuer)
+	return bytes.Equal(s.serial, c.serial) && bytes.Equal(s.issuer, c.issuer)
 }
 
 // checkValue checks the signature value over the signed attributes or, without any, over the content.
@@ -434,7 +448,7 @@ func (s *signer) checkValue(key *primitive.Key, alg primitive.Algorithm, about *
 	set := slices.Clone(s.signedRaw)
 	set[0] = 0x31
 	err := s.verdict(primitive.VerifyMessage(key, alg, s.sorted(set), s.value))
-	if r := (*refusal)(nil); errors.As(err, &r) && r.why == SignatureWrong && !s.inOrder() {
+	if r := refused(err); r != nil && r.why == SignatureWrong && !s.inOrder() {
 		return s.verdict(primitive.VerifyMessage(key, alg, set, s.value))
 	}
 	return err

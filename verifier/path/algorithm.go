@@ -111,6 +111,11 @@ type signed struct {
 	signature []byte
 }
 
+// verifyData is verify for lists, answers and who signed them.
+func (j *job) verifyData(s signed, signer *Certificate) *problem {
+	return j.verify(&s, signer, j.dataAt)
+}
+
 // verify returns why signer's key did not sign s, nil if it did. at is when the algorithms must be relied upon. The algorithm
 // policy is asked every time; that a signature is right is remembered, for the call and in the cache.
 func (j *job) verify(s *signed, signer *Certificate, at time.Time) *problem {
@@ -139,7 +144,6 @@ func (j *job) verify(s *signed, signer *Certificate, at time.Time) *problem {
 		return known
 	case j.v.cache.knows(id):
 		j.work.Remembered++
-		j.signatures[id] = nil
 		return nil
 	case j.work.Signatures >= j.v.limits.Signatures:
 		j.exhausted = true
@@ -154,12 +158,15 @@ func (j *job) verify(s *signed, signer *Certificate, at time.Time) *problem {
 	} else {
 		j.v.cache.remember(id)
 	}
+	if j.signatures == nil {
+		j.signatures = map[verified]*problem{}
+	}
 	j.signatures[id] = p
 	return p
 }
 
 // signedPart returns what a certificate's issuer signed.
-func (c *Certificate) signedPart() *signed {
+func (c *Certificate) signedPart() signed {
 	alg, err := c.Algorithm()
-	return &signed{sum: c.SHA256, message: c.tbs, algorithm: alg, err: err, signature: c.Signature}
+	return signed{sum: c.SHA256, message: c.tbs, algorithm: alg, err: err, signature: c.Signature}
 }

@@ -38,6 +38,9 @@ func (s *search) algorithmsAt() time.Time {
 }
 
 func (s *search) run() {
+	if s.nesting == 0 {
+		s.path = s.j.way[:0]
+	}
 	s.path = append(s.path, s.target)
 	s.extend()
 }
@@ -107,7 +110,8 @@ func (s *search) try(index int) {
 			}
 		}
 		// 2. the signature
-		if p := s.j.verify(last.signedPart(), c.cert, s.algorithmsAt()); p != nil {
+		part := last.signedPart()
+		if p := s.j.verify(&part, c.cert, s.algorithmsAt()); p != nil {
 			s.fail(2*index+1, index, p, nil)
 			s.stop = s.stop || p.code == LimitReached
 			continue
@@ -149,14 +153,16 @@ func (s *search) candidates(c *Certificate) []candidate {
 	if len(all) == 0 {
 		s.j.fetchIssuers(c)
 	}
-	for _, o := range s.j.pool[c.Issuer.key] {
+	for _, o := range s.j.named(c.Issuer.key) {
 		if o.SHA256 != c.SHA256 {
 			all = append(all, candidate{cert: o, score: s.score(c, o)})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), b.cert.NotAfter.Compare(a.cert.NotAfter))
-	})
+	if len(all) > 1 {
+		slices.SortStableFunc(all, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(b.score, a.score), b.cert.NotAfter.Compare(a.cert.NotAfter))
+		})
+	}
 	return all
 }
 

@@ -384,7 +384,7 @@ func (e *crlEntry) setReason(code int) string {
 func (l *CRL) Fault() string { return l.fault }
 
 // signedPart returns what the list's issuer signed.
-func (l *CRL) signedPart() *signed {
+func (l *CRL) signedPart() signed {
 	alg, err := primitive.ParseAlgorithm(l.algorithm)
-	return &signed{sum: l.SHA256, message: l.tbs, algorithm: alg, err: err, signature: l.signature}
+	return signed{sum: l.SHA256, message: l.tbs, algorithm: alg, err: err, signature: l.signature}
 }

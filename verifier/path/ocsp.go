@@ -299,7 +299,7 @@ func (o *OCSP) names(c *Certificate) bool {
 }
 
 // signedPart returns what the responder signed.
-func (o *OCSP) signedPart() *signed {
+func (o *OCSP) signedPart() signed {
 	alg, err := primitive.ParseAlgorithm(o.algorithm)
-	return &signed{sum: o.SHA256, message: o.tbs, algorithm: alg, err: err, signature: o.signature}
+	return signed{sum: o.SHA256, message: o.tbs, algorithm: alg, err: err, signature: o.signature}
 }

@@ -168,7 +168,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 	// 1. the issuer's key, under whatever name the responder has
 	embeddedIssuer := slices.ContainsFunc(o.certificates, func(e *Certificate) bool { return e.SPKISHA256 == issuer.SPKISHA256 && o.names(e) })
 	if o.names(issuer) || embeddedIssuer {
-		p := j.verify(signed, issuer, j.dataAt)
+		p := j.verifyData(signed, issuer)
 		if p == nil {
 			return issuer
 		}
@@ -177,7 +177,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 	// 2. whoever else the response may mean
 	candidates := slices.Concat(j.v.responders, o.certificates)
 	if o.responderKey == nil {
-		candidates = append(candidates, j.pool[o.responderName.key]...)
+		candidates = append(candidates, j.named(o.responderName.key)...)
 	} else {
 		candidates = append(candidates, j.v.known...)
 		candidates = append(candidates, j.r.Certificates...)
@@ -195,7 +195,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 		if tried++; tried > maxOCSPEmbedded {
 			break
 		}
-		if p := j.verify(signed, r, j.dataAt); p != nil {
+		if p := j.verifyData(signed, r); p != nil {
 			d.signature(p)
 			continue
 		}
@@ -239,7 +239,7 @@ func (j *job) mayRespond(r, issuer, anchor *Certificate, configured bool, nestin
 	if !r.Issuer.Equal(issuer.Subject) {
 		return "the responder was not certified by the issuer"
 	}
-	if p := j.verify(r.signedPart(), issuer, j.dataAt); p != nil {
+	if p := j.verifyData(r.signedPart(), issuer); p != nil {
 		return "the responder was not certified by the issuer: " + p.detail
 	}
 	if r.OCSPNoCheck {

@@ -41,10 +41,10 @@ func ParseAlgorithm(der []byte) (Algorithm, error) {
 	if err != nil {
 		return Algorithm{}, fmt.Errorf("signature algorithm: %w", err)
 	}
-	n, ok := signatureOIDs[oid]
+	n, ok := signatureOIDs[string(oid)]
 	switch {
 	case !ok:
-		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, dotted(oid))
+		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, dotted(string(oid)))
 	case n.never != "":
 		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, n.never)
 	case n.alg.Scheme == PSS:
@@ -64,12 +64,12 @@ func ParseHash(der []byte) (crypto.Hash, error) {
 	if err != nil {
 		return 0, fmt.Errorf("digest algorithm: %w", err)
 	}
-	h, ok := hashesByOID[oid]
+	h, ok := hashesByOID[string(oid)]
 	switch {
-	case !ok && digestOIDs[oid].never != "":
-		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, digestOIDs[oid].never)
+	case !ok && digestOIDs[string(oid)].never != "":
+		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, digestOIDs[string(oid)].never)
 	case !ok:
-		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, dotted(oid))
+		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, dotted(string(oid)))
 	case len(params) != 0 && !isNull(params):
 		return 0, fmt.Errorf("digest algorithm: %w: unexpected parameters", ErrMalformed)
 	}
@@ -77,17 +77,17 @@ func ParseHash(der []byte) (crypto.Hash, error) {
 }
 
 // readIdentifier takes an AlgorithmIdentifier apart: the content octets of the OID, and the parameters, one element or none.
-func readIdentifier(der []byte) (oid string, params cryptobyte.String, err error) {
+func readIdentifier(der []byte) (oid []byte, params cryptobyte.String, err error) {
 	in := cryptobyte.String(der)
 	var seq, id cryptobyte.String
 	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || len(id) == 0 {
-		return "", nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
 	}
 	var element cryptobyte.String
 	if params = seq; !seq.Empty() && (!seq.ReadAnyASN1(&element, new(cbasn1.Tag)) || !seq.Empty()) {
-		return "", nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
 	}
-	return string(id), params, nil
+	return id, params, nil
 }
 
 func isNull(params []byte) bool { return len(params) == 2 && params[0] == 5 && params[1] == 0 }
@@ -113,7 +113,7 @@ func parsePSS(params cryptobyte.String) (Algorithm, error) {
 	}
 	if there {
 		oid, inner, err := readIdentifier(field)
-		if err != nil || oid != rawMGF1 {
+		if err != nil || string(oid) != rawMGF1 {
 			return a, fmt.Errorf("RSA-PSS parameters: %w: mask generation function other than MGF1", ErrUnsupported)
 		}
 		if a.MGF, err = ParseHash(inner); err != nil {
