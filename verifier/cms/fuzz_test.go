@@ -32,6 +32,9 @@ func seeds(f *testing.F) {
 func FuzzDefinite(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		if quick, ok, full, same := cms.QuickAndFull(raw); ok && (!same || quick != full) {
+			t.Fatalf("the quick look says %d octets stay as they are, the full one %d, %t", quick, full, same)
+		}
 		der, used, err := cms.Definite(raw)
 		if err != nil {
 			return

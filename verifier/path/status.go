@@ -22,13 +22,19 @@ func (d *doubt) worse(why StatusCode, detail string) {
 	}
 }
 
+// unasked is the status of a certificate under RevocationOff, which every path tolerates.
+func unasked(c *Certificate) Status {
+	return Status{Certificate: c, State: Undetermined, Why: NotChecked, Detail: "nobody asked for it"}
+}
+
 // status establishes whether c, issued by issuer's key in a path from anchor, is revoked. Steps:
 //  1. answers by OCSP, of which the newest that is fit counts
 //  2. if none is, or it says good and there are lists: these, as RFC 5280 §6.3 says (revocation.go)
 //  3. if these do not tell either: both again with what can be fetched
 func (j *job) status(c, issuer, anchor *Certificate, nesting int) *Status {
 	if j.r.Revocation == RevocationOff {
-		return &Status{Certificate: c, State: Undetermined, Why: NotChecked, Detail: "nobody asked for it"}
+		st := unasked(c)
+		return &st
 	}
 	id := [3][32]byte{c.SHA256, issuer.SPKISHA256, anchor.SPKISHA256}
 	if st := j.statuses[id]; st != nil {
