@@ -3,6 +3,7 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -60,8 +61,9 @@ func objectID(element []byte) []byte {
 // describe reads what the signer states. What cannot be read is left empty: nothing here decides anything.
 func (out *Signature) describe(s *signer) {
 	if v, ok := single(s.signed, oidSigningTime); ok {
-		in := cryptobyte.String(v)
-		if !in.ReadASN1UTCTime(&out.SigningTime) {
+		if at, ok := utcTime(v); ok {
+			out.SigningTime = at
+		} else if in := cryptobyte.String(v); !in.ReadASN1UTCTime(&out.SigningTime) {
 			in.ReadASN1GeneralizedTime(&out.SigningTime)
 		}
 	}
@@ -87,6 +89,26 @@ func (out *Signature) describe(s *signer) {
 			}
 		}
 	}
+}
+
+// utcTime reads a UTCTime of the form that DER wants (X.690 §11.8), to the second and in UTC; package cryptobyte reads all others.
+func utcTime(element []byte) (at time.Time, ok bool) {
+	if len(element) != 15 || element[0] != byte(cbasn1.UTCTime) || element[1] != 13 || element[14] != 'Z' {
+		return at, false
+	}
+	var n [6]int // year to second
+	for i := range n {
+		tens, ones := element[2+2*i]-'0', element[3+2*i]-'0'
+		if tens > 9 || ones > 9 {
+			return at, false
+		}
+		n[i] = 10*int(tens) + int(ones)
+	}
+	if n[0] += 1900; n[0] < 1950 { // RFC 5280 §4.1.2.5.1
+		n[0] += 100
+	}
+	at = time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, time.UTC)
+	return at, at.Month() == time.Month(n[1]) && at.Day() == n[2] && at.Hour() == n[3] && at.Minute() == n[4] && at.Second() == n[5]
 }
 
 // maxText is how long a text from a file may be to be repeated.

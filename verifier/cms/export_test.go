@@ -11,3 +11,6 @@ func QuickAndFull(raw []byte) (quick int, quickOK bool, full int, fullOK bool) {
 	full, _, err := p.measure(raw, 0)
 	return quick, quickOK, full, err == nil && (len(p.lengths) == 0 || p.lengths[0] == verbatim)
 }
+
+// UTCTime is the quick reader of signing times.
+var UTCTime = utcTime

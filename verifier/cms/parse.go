@@ -315,8 +315,8 @@ func (s *signer) parseID(tag cbasn1.Tag) bool {
 func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	var out []Attribute
 	var room [][]byte // for the values
-	if !set.Empty() {
-		out, room = make([]Attribute, 0, 8), make([][]byte, 8) // more than most signers have
+	if n := elements(set); n > 0 {
+		out, room = make([]Attribute, 0, n), make([][]byte, n)
 	}
 	for !set.Empty() {
 		var raw, seq, oid, values cryptobyte.String
@@ -342,6 +342,15 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// elements counts the elements of a SET, no further than attributes are read.
+func elements(set cryptobyte.String) (n int) {
+	var one cryptobyte.String
+	for n < MaxAttributes && set.ReadAnyASN1Element(&one, new(cbasn1.Tag)) {
+		n++
+	}
+	return n
 }
 
 // knownOID returns the type of an attribute or of content: our own string, if it is one that is acted upon.
