@@ -113,7 +113,7 @@ var verdicts = []verdict{
 		Text{"Read the certificate from the card again and send its DER unchanged.", "カードから証明書を読み直し、DER のまま送信してください。"},
 	},
 	{
-		UnknownCriticalExtension, Indeterminate, SubChainConstraintsFailure,
+		UnknownCriticalExtension, Indeterminate, SubCertificateChainGeneralFailure,
 		Text{"The certificate has a critical extension that this software does not understand.", "証明書に、このソフトウェアが解釈できない重要 (critical) 拡張が含まれています。"},
 		Text{"Update this software; do not rely on the certificate until then.", "ソフトウェアを更新してください。それまでこの証明書を信頼しないでください。"},
 	},

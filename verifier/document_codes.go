@@ -82,7 +82,7 @@ var documentVerdicts = []verdict{
 		Text{"Refuse; ask for a new signature.", "拒否し、署名し直すよう依頼してください。"},
 	},
 	{
-		ChainRefused, Indeterminate, SubChainConstraintsFailure,
+		ChainRefused, Indeterminate, SubCertificateChainGeneralFailure,
 		Text{"The chain of certificates up to the trust anchor breaks a rule.", "トラストアンカーまでの証明書チェーンが規則に違反しています。"},
 		Text{"Refuse; the detail of the check says which certificate and which rule.", "拒否してください（どの証明書がどの規則に反するかは検証の詳細にあります）。"},
 	},

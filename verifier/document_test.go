@@ -133,7 +133,7 @@ func TestSubIndications(t *testing.T) {
 		{name: "path too long", file: with(plain, func(f *file) {
 			f.by = tooDeep
 			f.certs = [][]byte{middle.cert.Raw, a.last.cert.Raw}
-		}), lists: good, want: "INDETERMINATE", sub: "CHAIN_CONSTRAINTS_FAILURE", code: verifier.ChainRefused, block: verifier.CheckXCV},
+		}), lists: good, want: "INDETERMINATE", sub: "CERTIFICATE_CHAIN_GENERAL_FAILURE", code: verifier.ChainRefused, block: verifier.CheckXCV},
 
 		{name: "JWS past its end", data: a.jws(t, now.Add(-time.Hour)), lists: good, want: "INDETERMINATE", sub: "SIG_CONSTRAINTS_FAILURE", code: verifier.SignatureExpired, block: verifier.CheckSAV},
 		{name: "JWS", data: a.jws(t, now.Add(time.Hour)), lists: good, want: "TOTAL-PASSED", code: verifier.OK},

@@ -14,3 +14,6 @@ func QuickAndFull(raw []byte) (quick int, quickOK bool, full int, fullOK bool) {
 
 // UTCTime is the quick reader of signing times.
 var UTCTime = utcTime
+
+// Remembered counts what a cache has.
+func Remembered(c *Cache) int { return len(c.young) + len(c.old) }
