@@ -83,7 +83,8 @@ func (v *Verifier) Batch(ctx context.Context, inputs iter.Seq[BatchInput], cfg B
 			}
 			b.take(in)
 		}
-		for len(b.queue) > 0 && b.next() { //nolint:revive // next does it
+		for listens := true; listens && len(b.queue) > 0; {
+			listens = b.next()
 		}
 	}
 }

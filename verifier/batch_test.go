@@ -173,7 +173,8 @@ func TestBatchEnds(t *testing.T) {
 		t.Errorf("%d taken, %d answers, %d ended", taken, given, ended)
 	}
 	var many iter.Seq[verifier.BatchInput] = func(yield func(verifier.BatchInput) bool) {
-		for yield(verifier.BatchInput{Certificate: []byte{1}}) { //nolint:revive // as long as somebody listens
+		for listens := true; listens; {
+			listens = yield(verifier.BatchInput{Certificate: []byte{1}})
 		}
 	}
 	for r := range v.Batch(t.Context(), many, verifier.BatchConfig{Workers: 4}) {
