@@ -38,7 +38,7 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 	if err != nil {
 		return err
 	}
-	input := cms.Input{}
+	input := cms.Input{Hashes: in.tokenHashes()}
 	if data.Detached {
 		input.Content = in.detached("")
 	}
@@ -48,16 +48,33 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 	}
 	e.bring(data.Certificates, data.CRLs, data.OCSPs)
 	for _, s := range signatures {
-		addCMS(e, s, Scope{Whole: true}, string(s.Level), false)
+		addCMS(in, e, s, Scope{Whole: true}, string(s.Level), false)
 	}
 	return nil
 }
 
 // addCMS adds a signature and those that countersign it.
-func addCMS(e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) {
-	e.Signatures = append(e.Signatures, cmsFacts(e, s, scope, level, counter))
+func addCMS(in *DocumentInput, e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) {
+	f := cmsFacts(e, s, scope, level, counter)
+	ref := "content"
+	if counter {
+		ref = "signature"
+	}
+	f.bindCMS(in, s, ref)
+	e.Signatures = append(e.Signatures, f)
 	for _, c := range s.CounterSignatures {
-		addCMS(e, c, Scope{Note: "another signature"}, string(c.Level), true)
+		addCMS(in, e, c, Scope{Note: "another signature"}, string(c.Level), true)
+	}
+}
+
+// bindCMS computes the digests that a token needs.
+func (f *Facts) bindCMS(in *DocumentInput, s *cms.Signature, ref string) {
+	if in.TokenHash == 0 || f.Integrity != OK {
+		return
+	}
+	octets, content := s.Covered(in.TokenHash)
+	if octets != nil && content != nil {
+		f.Binding = in.binding(s.Value, octets, BoundData{ref, content})
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	SubRevokedCANoPOE              SubIndication = "REVOKED_CA_NO_POE"
 	SubTimeStampOrderFailure       SubIndication = "TIMESTAMP_ORDER_FAILURE"
 	SubSignaturePolicyNotAvailable SubIndication = "SIGNATURE_POLICY_NOT_AVAILABLE"
+	SubNoPOE                       SubIndication = "NO_POE"
 )
 
 // The codes that only documents have; a signature in a document may have those of [Codes] as well.
@@ -32,6 +33,9 @@ const (
 	ChainNotEstablished       Code = "chain-not-established"       // too much work, given up
 	IssuerRevoked             Code = "issuer-revoked"              // an authority on the way to the trust anchor
 	UncoveredContent          Code = "uncovered-content"           // the signatures hold, but not for all of the document
+	TokenRefused              Code = "token-refused"               // not by an issuer that is believed, not for us, or not of this time
+	TokenMissing              Code = "token-missing"               // no token is about this signature
+	TokenNegative             Code = "token-negative"              // the token says that the signature was not passed, or not by our policy
 )
 
 // documentVerdicts goes on where verdicts ends.
@@ -100,6 +104,21 @@ var documentVerdicts = []verdict{
 		UncoveredContent, Indeterminate, SubSigConstraintsFailure,
 		Text{"The signatures are good, but part of the document is not covered by any.", "署名は有効ですが、文書の一部がどの署名の対象にもなっていません。"},
 		Text{"Rely only on what the scope of each signature names.", "各署名の対象範囲に示された部分だけを信頼してください。"},
+	},
+	{
+		TokenRefused, Indeterminate, SubNoPOE,
+		Text{"The validation token is not one that may be relied upon here.", "この検証トークンはここでは信頼できません。"},
+		Text{"Verify the document itself, or check which token issuers are configured.", "文書そのものを検証するか、設定されているトークン発行者を確認してください。"},
+	},
+	{
+		TokenMissing, Indeterminate, SubNoPOE,
+		Text{"No validation token is about this signature.", "この署名についての検証トークンがありません。"},
+		Text{"Check that token and document belong together, or verify the document itself.", "トークンと文書の組み合わせを確認するか、文書そのものを検証してください。"},
+	},
+	{
+		TokenNegative, Indeterminate, SubNoPOE,
+		Text{"The validation token does not say that the signature passed under a policy accepted here.", "検証トークンは、ここで認められたポリシーによる検証の成功を示していません。"},
+		Text{"Verify the document itself; a token never makes a verdict better than it was.", "文書そのものを検証してください（トークンが判定を良くすることはありません）。"},
 	},
 }
 

@@ -56,6 +56,22 @@ type Facts struct {
 	Scope        Scope        `json:"scope"`
 	Countersigns bool         `json:"countersigns,omitempty"`
 	Stamps       []StampFacts `json:"stamps,omitempty"`
+	Binding      *Binding     `json:"binding,omitempty"` // only if it is intact and DocumentInput.TokenHash asked for it
+}
+
+// A Binding has digests by which a validation token refers to one signature and to nothing else (RFC 9321 §3.2.3.3 and §3.2.3.4).
+type Binding struct {
+	Hash  string      `json:"hash"`         // sha256, sha384 or sha512
+	ID    string      `json:"id,omitempty"` // of an XML signature
+	Value []byte      `json:"value"`        // of the signature value
+	Bytes []byte      `json:"bytes"`        // of what the value is over
+	Data  []BoundData `json:"data"`         // of what was signed
+}
+
+// BoundData is the digest of something that was signed, under the name that the format gives it.
+type BoundData struct {
+	Ref    string `json:"ref"`
+	Digest []byte `json:"digest"`
 }
 
 // A StampKind says what a time-stamp covers.

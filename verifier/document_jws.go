@@ -6,6 +6,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier/jws"
+	"github.com/openjpki/jpki/verifier/primitive"
 )
 
 // jwsCodes gives our code to the errors of package jws.
@@ -55,6 +56,16 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 		}
 		f.sign(v.Key, s.Algorithm)
 		f.Integrity, f.Detail = codeFor(v.Err, jwsCodes)
+		if in.TokenHash != 0 && f.Integrity == OK {
+			input, parts, err := s.Covered()
+			if err != nil {
+				return jpki.WrapError(jpki.Malformed, err, "what a token must name cannot be read")
+			}
+			f.Binding = in.binding(s.Value, primitive.Digest(in.TokenHash, input))
+			for _, p := range parts {
+				f.Binding.Data = append(f.Binding.Data, BoundData{p.Ref, primitive.Digest(in.TokenHash, p.Octets)})
+			}
+		}
 		e.bring(s.Header.Certificates, nil, nil)
 		e.bring(s.CertificateValues, s.CRLs, s.OCSPs)
 		certificates := slices.Concat(s.Header.Certificates, s.CertificateValues)

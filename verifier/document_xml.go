@@ -44,6 +44,17 @@ func readXML(in *DocumentInput, e *Evidence) error {
 		if f.Integrity == OK && v.Certificate == nil {
 			f.Integrity, f.Detail = SigningCertificateMissing, "the signature brings a bare key"
 		}
+		if in.TokenHash != 0 && f.Integrity == OK {
+			info, digests, err := s.Covered(in.TokenHash)
+			if err != nil {
+				return jpki.WrapError(jpki.Malformed, err, "what a token must name cannot be read")
+			}
+			f.Binding = in.binding(s.Value, info)
+			f.Binding.ID = s.ID
+			for i, d := range digests {
+				f.Binding.Data = append(f.Binding.Data, BoundData{s.References[i].URI, d})
+			}
+		}
 		e.bring(s.KeyInfo.Certificates, s.KeyInfo.CRLs, nil)
 		if p := s.Properties; p != nil {
 			e.bring(p.CertificateValues, p.CRLs, p.OCSPs)

@@ -26,6 +26,8 @@ type Input struct {
 	Digests map[crypto.Hash][]byte
 	// Certificates are where to look for signers' certificates, DER, besides the file.
 	Certificates [][]byte
+	// Hashes are hash functions by which [Signature.Covered] will be asked, besides those that the file itself needs.
+	Hashes []crypto.Hash
 }
 
 // A Signature is all that was found out about one signature.
@@ -58,6 +60,24 @@ type Signature struct {
 	Level             Level
 	TimeStamps        []TimeStamp
 	CounterSignatures []*Signature
+
+	info  *signer
+	about *content
+}
+
+// Covered returns the digests, by h, of the octets that the signature value is over, which are the signed attributes in DER or
+// else the content, and of the content. Each is nil if what it is of is not at hand, or was not read with h in [Input.Hashes].
+func (s *Signature) Covered(h crypto.Hash) (value, content []byte) {
+	if s.about == nil {
+		return nil, nil
+	}
+	content = s.about.digest(h)
+	if s.info.signedRaw == nil {
+		return content, content
+	}
+	set := slices.Clone(s.info.signedRaw)
+	set[0] = 0x31
+	return primitive.Digest(h, s.info.sorted(set)), content
 }
 
 // ContentHints say what the content is, for signatures within signatures (RFC 2634 §2.9).
@@ -82,7 +102,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	case !d.Detached:
 		v.content.whole, v.content.size, v.content.there = d.Content, int64(len(d.Content)), true
 	case in.Content != nil:
-		if err := v.content.read(in.Content, d.hashes()); err != nil {
+		if err := v.content.read(in.Content, d.hashes(in.Hashes)); err != nil {
 			return nil, err
 		}
 	default:
@@ -95,13 +115,16 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	return out, nil
 }
 
-// hashes returns the hash functions that content is needed in.
-func (d *SignedData) hashes() []crypto.Hash {
+// hashes returns the hash functions that content is needed in, with others that somebody asks for.
+func (d *SignedData) hashes(others []crypto.Hash) []crypto.Hash {
 	var out []crypto.Hash
 	add := func(h crypto.Hash) {
 		if h != 0 && !slices.Contains(out, h) {
 			out = append(out, h)
 		}
+	}
+	for _, h := range others {
+		add(h)
 	}
 	for _, s := range d.signers {
 		h, _ := primitive.ParseHash(s.digestAlg)
@@ -231,7 +254,7 @@ func fromPrimitive(err error) error {
 // signature checks one SignerInfo over a content of the given type. Facts are collected first, so that a refusal has them too.
 func (v *verification) signature(s *signer, about *content, contentType string, isCounter bool) *Signature {
 	out := &Signature{
-		Issuer: s.issuer, Serial: s.serial, KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS,
+		Issuer: s.issuer, Serial: s.serial, KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS, info: s, about: about,
 	}
 	out.describe(s)
 	err := v.check(s, about, contentType, isCounter, out)

@@ -124,7 +124,7 @@ func (s *Signature) verifyCMS(v *Verdict, certificates [][]byte) error {
 	if v.Data.Signers() == 0 {
 		return fmt.Errorf("%w: it has no signer", ErrSignature)
 	}
-	if v.Signatures, err = v.Data.Verify(cms.Input{Content: s.signed(), Certificates: certificates}); err != nil {
+	if v.Signatures, err = v.Data.Verify(cms.Input{Content: s.signed(), Certificates: certificates, Hashes: s.document.Hashes}); err != nil {
 		return err
 	}
 	v.deviations(s)
