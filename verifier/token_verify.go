@@ -174,7 +174,7 @@ func (j *judgement) byToken(f *Facts, tokens []*validatedToken, refused error) *
 		}
 		t.failed(CheckSVT, TokenNegative, false, detail)
 		if verdict != nil && verdict.Result == tokenResults[TotalFailed] {
-			t.out.Indication = TotalFailed
+			t.out.Indication, t.out.SubIndication = TotalFailed, "" // the token has none that is known here
 		}
 		return t.out
 	}
