@@ -3,9 +3,9 @@ package verifier_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -330,6 +330,8 @@ func TestTokenNeverUpgrades(t *testing.T) {
 	}
 }
 
+func must3[T any](a, b T, err error) (T, T) { return a, must(b, err) }
+
 func must2[T any](_ T, err error) error { return err }
 
 // FuzzToken: whatever is done to the claims of a token, signed by its issuer, it makes no other document pass, and one that is
@@ -337,7 +339,7 @@ func must2[T any](_ T, err error) error { return err }
 func FuzzToken(f *testing.F) {
 	tt := &testing.T{}
 	a := newArchive(tt)
-	n := newNotary(tt, a, rsaKey())
+	n := newNotary(tt, a, ecKey(elliptic.P256()))
 	v := a.documents(tt, n.believed, func(c *verifier.DocumentConfig) { c.Sources = []verifier.RevocationSource{pool(list(tt, a.sign[1], t0.Add(-time.Hour)))} })
 	data := file{by: a.signer, content: contract}.der(tt)
 	other := file{by: a.signer, content: []byte("another")}.der(tt)
@@ -353,7 +355,8 @@ func FuzzToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, claims []byte) {
 		input := head + "." + base64url(claims)
 		sum := sha256.Sum256([]byte(input))
-		text := input + "." + base64url(must(rsa.SignPKCS1v15(nil, n.key.(*rsa.PrivateKey), crypto.SHA256, sum[:])))
+		r, s := must3(ecdsa.Sign(rand.Reader, n.key.(*ecdsa.PrivateKey), sum[:]))
+		text := input + "." + base64url(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
 		if got, err := v.VerifyToken(t.Context(), verifier.DocumentInput{Data: other}, text); err != nil || got.OK() {
 			t.Fatalf("another document: %v %v", got, err)
 		}

@@ -23,6 +23,7 @@ import (
 // A documentCheck is the command line of `jpki verify FILE`.
 type documentCheck struct {
 	detached, trust, policy, existed, evidence string
+	tokens                                     tokenFlags
 	asJSON                                     bool
 }
 
@@ -32,12 +33,16 @@ func (d *documentCheck) flags(c *cobra.Command) {
 	c.Flags().StringVar(&d.policy, "policy", "", "name of a policy, or a JSON file with one (default sandbox-signature-2026, with -trust rfc5280)")
 	c.Flags().StringVar(&d.existed, "existed", "", "when you know that the document existed, as 2026-11-23T12:00:00Z")
 	c.Flags().StringVar(&d.evidence, "evidence", "", "where to store the evidence")
+	d.tokens.flags(c)
 }
 
 // run verifies one document. Nothing is fetched but from the sandbox's responder: with -trust only what lies there counts.
 func (d *documentCheck) run(c *cobra.Command, name string) error {
 	cfg, err := d.config(c)
 	if err != nil {
+		return err
+	}
+	if err := d.tokens.configure(c.Context(), &cfg); err != nil {
 		return err
 	}
 	v, err := verifier.New(verifier.Config{Documents: &cfg, Now: time.Now, Rand: rand.Reader})
@@ -53,7 +58,7 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	in := verifier.DocumentInput{Reader: file, Size: info.Size()}
+	in := verifier.DocumentInput{Reader: file, Size: info.Size(), TokenHash: d.tokens.hash}
 	if d.existed != "" {
 		if in.Existed, err = time.Parse(time.RFC3339, d.existed); err != nil {
 			return usageError{fmt.Errorf("-existed: %w", err)}
@@ -67,8 +72,16 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 		defer func() { _ = signed.Close() }()
 		in.Detached = func(string) io.Reader { return io.NewSectionReader(signed, 0, 1<<62) }
 	}
-	res, err := v.Document(c.Context(), in)
+	var res *verifier.DocumentResult
+	if d.tokens.with != "" {
+		res, err = d.tokens.verify(c.Context(), v, in)
+	} else {
+		res, err = v.Document(c.Context(), in)
+	}
 	if err != nil {
+		return err
+	}
+	if err := d.tokens.write(res); err != nil {
 		return err
 	}
 	if d.evidence != "" {
@@ -238,6 +251,9 @@ func explainDocument(out io.Writer, name string, r *verifier.DocumentResult, jap
 		}
 		for _, e := range s.Evidence {
 			fmt.Fprintf(out, "  evidence    %s of %s from %s\n", e.Kind, e.ThisUpdate.UTC().Format(time.RFC3339), e.Source)
+		}
+		if t := s.Token; t != nil {
+			fmt.Fprintf(out, "  token       %s of %s by %s\n", t.ID, t.IssuedAt.Format(time.RFC3339), t.Issuer)
 		}
 		if a := s.Attributes; a != nil {
 			fmt.Fprintf(out, "  氏名        %s\n  生年月日    %s\n  住所        %s\n", a.Name, birthDate(a.BirthDate), a.Address)
