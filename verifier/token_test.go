@@ -340,7 +340,9 @@ func FuzzToken(f *testing.F) {
 	tt := &testing.T{}
 	a := newArchive(tt)
 	n := newNotary(tt, a, ecKey(elliptic.P256()))
-	v := a.documents(tt, n.believed, func(c *verifier.DocumentConfig) { c.Sources = []verifier.RevocationSource{pool(list(tt, a.sign[1], t0.Add(-time.Hour)))} })
+	v := a.documents(tt, n.believed, func(c *verifier.DocumentConfig) {
+		c.Sources = []verifier.RevocationSource{pool(list(tt, a.sign[1], t0.Add(-time.Hour)))}
+	})
 	data := file{by: a.signer, content: contract}.der(tt)
 	other := file{by: a.signer, content: []byte("another")}.der(tt)
 	res, err := v.Document(f.Context(), verifier.DocumentInput{Data: data, TokenHash: crypto.SHA256})

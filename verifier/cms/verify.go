@@ -452,13 +452,13 @@ func (s *signer) checkValue(key *primitive.Key, alg primitive.Algorithm, about *
 		}
 		return s.verdict(primitive.Verify(key, alg, digest, s.value))
 	}
-	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. Signers that did not sort them, and
-	// signed them as they stand, are many; both are encodings of the same attributes.
+	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. A signature over them as they stand is by a signer
+	// who did not sort them; DSS refuses it, openssl does not.
 	set := slices.Clone(s.signedRaw)
 	set[0] = 0x31
 	err := s.verdict(primitive.VerifyMessage(key, alg, s.sorted(set), s.value))
-	if r := (*refusal)(nil); errors.As(err, &r) && r.why == SignatureWrong && !s.inOrder() {
-		return s.verdict(primitive.VerifyMessage(key, alg, set, s.value))
+	if r := (*refusal)(nil); errors.As(err, &r) && r.why == SignatureWrong && !s.inOrder() && primitive.VerifyMessage(key, alg, set, s.value) == nil {
+		return refuse(SignatureWrong, "the signature is over the signed attributes in an order that is not that of DER (RFC 5652 §5.4)")
 	}
 	return err
 }
