@@ -80,7 +80,7 @@ func (f *Facts) bindCMS(in *DocumentInput, s *cms.Signature, ref string) {
 
 func cmsFacts(e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) Facts {
 	f := Facts{
-		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID,
+		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID, Commitments: s.Commitments, ClaimsRoles: s.ClaimsRoles,
 		ClaimedTime: s.SigningTime.UTC(), Level: level, Scope: scope, Countersigns: counter,
 	}
 	f.sign(s.Key, s.Algorithm)

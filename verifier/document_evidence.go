@@ -48,7 +48,9 @@ type Facts struct {
 	KeyBits      int          `json:"key_bits"`
 	Hash         string       `json:"hash"`
 	Named        bool         `json:"named"` // the signature covers a reference to the certificate
-	PolicyID     string       `json:"policy_id,omitempty"`
+	PolicyID     string       `json:"policy_id,omitempty"` // of the signature policy; "implied" or "unreadable" without an identifier
+	Commitments  []string     `json:"commitments,omitempty"`
+	ClaimsRoles  bool         `json:"claims_roles,omitempty"`
 	ClaimedTime  time.Time    `json:"claimed_time,omitzero"`
 	NotBefore    time.Time    `json:"not_before,omitzero"` // what the signer says of the signature itself
 	NotAfter     time.Time    `json:"not_after,omitzero"`

@@ -156,6 +156,7 @@ func (t *trial) failed(id CheckID, code Code, final bool, detail string) *Signat
 
 func (j *judgement) trial(f *Facts) *trial {
 	return &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
+		PolicyID: f.PolicyID, Commitments: f.Commitments, ClaimsRoles: f.ClaimsRoles,
 		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
 		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
 	}}
@@ -211,7 +212,7 @@ func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, 
 		return t.out, nil
 	}
 	// 2.
-	if f.PolicyID != "" && !slices.Contains(j.demand.SignaturePolicies, f.PolicyID) && !slices.Contains(j.demand.SignaturePolicies, "*") {
+	if !j.demand.agrees(f.PolicyID) {
 		return t.fail(CheckVCI, SignaturePolicyUnknown, false, "signature policy "+f.PolicyID)
 	}
 	t.pass(CheckVCI, "policy "+j.demand.Name)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -66,11 +67,18 @@ func (out *Signature) describe(s *signer) {
 			in.ReadASN1GeneralizedTime(&out.SigningTime)
 		}
 	}
-	if v, ok := single(s.signed, oidPolicyID); ok {
-		in := cryptobyte.String(v)
-		var seq, id cryptobyte.String
-		if in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-			out.PolicyID = dotted(string(id))
+	out.PolicyID = policyOf(s)
+	for _, a := range s.signed {
+		switch a.oid {
+		case oidCommitment:
+			for _, v := range a.Values {
+				var seq, id cryptobyte.String
+				if in := cryptobyte.String(v); in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && len(out.Commitments) < maxCommitments {
+					out.Commitments = append(out.Commitments, dotted(string(id)))
+				}
+			}
+		case oidSignerAttributes, oidSignerAttributesV2:
+			out.ClaimsRoles = true
 		}
 	}
 	if v, ok := single(s.signed, oidMIMEType); ok {
@@ -88,6 +96,31 @@ func (out *Signature) describe(s *signer) {
 			}
 		}
 	}
+}
+
+// What [Signature.PolicyID] is for a policy without an identifier: it is that of the signer all the same, and must not be taken for none.
+const (
+	PolicyImplied    = "implied"    // by what was signed, or agreed upon elsewhere (RFC 5126 §5.8.1)
+	PolicyUnreadable = "unreadable" // the attribute cannot be read, or is there twice
+)
+
+const maxCommitments = 32
+
+// policyOf returns the signature policy (EN 319 122-1 §5.2.9.1).
+func policyOf(s *signer) string {
+	if !slices.ContainsFunc(s.signed, func(a Attribute) bool { return a.oid == oidPolicyID }) {
+		return ""
+	}
+	v, _ := single(s.signed, oidPolicyID)
+	in := cryptobyte.String(v)
+	var seq, id cryptobyte.String
+	switch {
+	case bytes.Equal(v, []byte{5, 0}):
+		return PolicyImplied
+	case in.ReadASN1(&seq, cbasn1.SEQUENCE) && in.Empty() && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && dotted(string(id)) != "":
+		return dotted(string(id))
+	}
+	return PolicyUnreadable
 }
 
 // maxText is how long a text from a file may be to be repeated.

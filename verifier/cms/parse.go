@@ -42,7 +42,10 @@ var (
 	oidSigningCertV2   = rawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
 	oidContentHints    = rawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
 	oidPolicyID        = rawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidCommitment      = rawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
 	oidMIMEType        = rawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
+	oidSignerAttributes   = rawOID("1.2.840.113549.1.9.16.2.18") // RFC 5126 §5.11.3
+	oidSignerAttributesV2 = rawOID("0.4.0.19122.1.1")            // EN 319 122-1 §5.2.6.1
 	oidCertValues      = rawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
 	oidRevValues       = rawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
 	oidAdobeRevocation = rawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
