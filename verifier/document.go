@@ -108,12 +108,12 @@ type SignatureResult struct {
 	Attributes    *jpki.Attributes  `json:"attributes,omitempty"` // only if TOTAL-PASSED, and the policy hands them out
 	Level         string            `json:"level"`                // as in CAdES-B-T
 	Scope         Scope             `json:"scope"`
-	Countersigns  bool              `json:"countersigns,omitempty"` // it is over another signature
+	Countersigns  bool              `json:"countersigns,omitempty"`     // it is over another signature
 	PolicyID      string            `json:"signature_policy,omitempty"` // the signer's, by identifier; "implied" or "unreadable" without one
 	Commitments   []string          `json:"commitments,omitempty"`      // what the signer says the signature is for: identifiers
 	ClaimsRoles   bool              `json:"claims_roles,omitempty"`     // the signer says who else she is, without proof
-	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`  // what the signer says, without proof
-	BestTime      time.Time         `json:"best_time"`              // the earliest at which it is proven to have existed
+	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`      // what the signer says, without proof
+	BestTime      time.Time         `json:"best_time"`                  // the earliest at which it is proven to have existed
 	BestTimeProof TimeProof         `json:"best_time_proof"`
 	TimeStamps    []TimeStampResult `json:"time_stamps"`
 	StatusFailure path.StatusCode   `json:"status_failure,omitempty"` // with [StatusNotEstablished]: why

@@ -12,7 +12,9 @@ import (
 // TestClaimsAreFacts: what the signer says of the signature is reported and changes no verdict; a counter-signature has its own.
 func TestClaimsAreFacts(t *testing.T) {
 	a := newArchive(t)
-	v := a.documents(t, func(c *verifier.DocumentConfig) { c.Sources = []verifier.RevocationSource{pool(list(t, a.sign[1], t0.Add(-time.Hour)))} })
+	v := a.documents(t, func(c *verifier.DocumentConfig) {
+		c.Sources = []verifier.RevocationSource{pool(list(t, a.sign[1], t0.Add(-time.Hour)))}
+	})
 	const origin, creation = "1.2.840.113549.1.9.16.6.1", "1.2.840.113549.1.9.16.6.6"
 	commitment := func(id string) []byte { return tlv(0x30, must(asn1.Marshal(oid(id)))) }
 	res := must(v.Document(t.Context(), verifier.DocumentInput{Data: file{by: a.signer, content: contract, attrs: [][]byte{
@@ -30,4 +32,32 @@ func TestClaimsAreFacts(t *testing.T) {
 		t.Errorf("%s %q", res.Code, res.Signatures[0].PolicyID)
 	}
 	conforms(t, res)
+}
+
+// TestOldArchives: archive time-stamps before version 3, and those over references, are reported by name and prove nothing, so that a
+// certificate revoked after them stays a doubt.
+func TestOldArchives(t *testing.T) {
+	a := newArchive(t)
+	v := a.documents(t, func(c *verifier.DocumentConfig) {
+		c.Sources = []verifier.RevocationSource{pool(list(t, a.sign[1], t0.Add(-time.Hour), a.signer.revoked(t0.Add(-day), 3)), list(t, a.stamps, t0.Add(-time.Hour)))}
+	})
+	for id, name := range map[string]string{
+		"1.2.840.113549.1.9.16.2.27": "archive-v1", "1.2.840.113549.1.9.16.2.48": "archive-v2",
+		"1.2.840.113549.1.9.16.2.25": "cades-c", "1.2.840.113549.1.9.16.2.26": "references",
+	} {
+		at := t0.Add(-30 * day)
+		res := must(v.Document(t.Context(), verifier.DocumentInput{Data: file{by: a.signer, content: contract, stamp: func(value []byte) [][]byte {
+			return [][]byte{attribute(id, token(t, a.tsa, at, value))}
+		}}.der(t)}))
+		s := res.Signatures[0]
+		if res.SubIndication != "REVOKED_NO_POE" || s.BestTimeProof != verifier.ByValidation || len(s.TimeStamps) != 1 {
+			t.Fatalf("%s: %s %s %+v", name, res.SubIndication, s.BestTimeProof, s.TimeStamps)
+		}
+		if got := s.TimeStamps[0]; got.Kind != verifier.OtherStamp || got.Code != verifier.TimeStampNotChecked || got.Detail != name || !got.Time.Equal(at) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		conforms(t, res)
+		sameAgain(t, a, v, res)
+		a.now = t0
+	}
 }

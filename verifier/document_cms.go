@@ -90,9 +90,20 @@ func cmsFacts(e *Evidence, s *cms.Signature, scope Scope, level string, counter 
 		}[t.Kind]
 		if ok {
 			f.Stamps = append(f.Stamps, stampFacts(e, kind, t))
+		} else {
+			f.Stamps = append(f.Stamps, otherStamp(string(t.Kind), t.Token))
 		}
 	}
 	return f
+}
+
+// otherStamp reports a time-stamp that nothing is computed about. name is one that the format's room knows, no outsider's.
+func otherStamp(name string, token *cms.Token) StampFacts {
+	out := StampFacts{Kind: OtherStamp, Token: Facts{Integrity: TimeStampNotChecked, Detail: name}}
+	if token != nil {
+		out.Time, out.ImprintHash = token.Time.UTC(), hashName(token.Hash)
+	}
+	return out
 }
 
 // stampFacts keeps what is known of a time-stamp, and adds what its token brings.
@@ -107,6 +118,15 @@ func stampFacts(e *Evidence, kind StampKind, t cms.TimeStamp) StampFacts {
 	}
 	out.Token.Integrity, out.Token.Detail = cmsCodes[t.Integrity], t.Detail
 	return out
+}
+
+// unreadStamp is otherStamp for a token that stands in another format.
+func unreadStamp(name string, token []byte) StampFacts {
+	t, err := cms.ParseToken(token)
+	if err != nil {
+		t = nil
+	}
+	return otherStamp(name, t)
 }
 
 // readStamp checks a time-stamp that stands in another format.

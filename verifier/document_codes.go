@@ -33,6 +33,7 @@ const (
 	ChainNotEstablished       Code = "chain-not-established"       // too much work, given up
 	IssuerRevoked             Code = "issuer-revoked"              // an authority on the way to the trust anchor
 	UncoveredContent          Code = "uncovered-content"           // the signatures hold, but not for all of the document
+	TimeStampNotChecked       Code = "time-stamp-not-checked"      // only of a time-stamp: of a superseded or rare kind
 	TokenRefused              Code = "token-refused"               // not by an issuer that is believed, not for us, or not of this time
 	TokenMissing              Code = "token-missing"               // no token is about this signature
 	TokenNegative             Code = "token-negative"              // the token says that the signature was not passed, or not by our policy
@@ -104,6 +105,11 @@ var documentVerdicts = []verdict{
 		UncoveredContent, Indeterminate, SubSigConstraintsFailure,
 		Text{"The signatures are good, but part of the document is not covered by any.", "署名は有効ですが、文書の一部がどの署名の対象にもなっていません。"},
 		Text{"Rely only on what the scope of each signature names.", "各署名の対象範囲に示された部分だけを信頼してください。"},
+	},
+	{
+		TimeStampNotChecked, Indeterminate, SubNoPOE,
+		Text{"The time-stamp is of a kind that is not checked here, and proves nothing.", "この種類のタイムスタンプは検証対象外のため、証拠として扱われません。"},
+		Text{"Ask for an archive time-stamp of version 3 or a signature time-stamp.", "アーカイブタイムスタンプ（第3版）または署名タイムスタンプを依頼してください。"},
 	},
 	{
 		TokenRefused, Indeterminate, SubNoPOE,

@@ -47,7 +47,7 @@ type Facts struct {
 	Algorithm    string       `json:"algorithm"`             // as policies call it; empty if they have no name for it
 	KeyBits      int          `json:"key_bits"`
 	Hash         string       `json:"hash"`
-	Named        bool         `json:"named"` // the signature covers a reference to the certificate
+	Named        bool         `json:"named"`               // the signature covers a reference to the certificate
 	PolicyID     string       `json:"policy_id,omitempty"` // of the signature policy; "implied" or "unreadable" without an identifier
 	Commitments  []string     `json:"commitments,omitempty"`
 	ClaimsRoles  bool         `json:"claims_roles,omitempty"`
@@ -84,6 +84,7 @@ const (
 	ContentStamp   StampKind = "content"   // what was signed, before it was
 	SignatureStamp StampKind = "signature" // the signature
 	ArchiveStamp   StampKind = "archive"   // the signature and all that came with it
+	OtherStamp     StampKind = "other"     // of a kind that is recognised and not checked, by name: it proves nothing
 )
 
 // StampFacts are what computing alone found out about one time-stamp: of the token's own signature, and whether it covers

@@ -75,6 +75,8 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 			}[s.Stamps[i].Kind]
 			if ok {
 				f.Stamps = append(f.Stamps, readStamp(e, kind, s.Stamps[i].Token, s.Stamps[i].Imprint, certificates))
+			} else {
+				f.Stamps = append(f.Stamps, unreadStamp(s.Stamps[i].Kind, s.Stamps[i].Token))
 			}
 		}
 		e.Signatures = append(e.Signatures, f)

@@ -65,6 +65,8 @@ func readXML(in *DocumentInput, e *Evidence) error {
 				kind, ok := map[string]StampKind{xmldsig.SignatureStamp: SignatureStamp, xmldsig.ArchiveStamp: ArchiveStamp}[p.Stamps[i].Kind]
 				if ok {
 					f.Stamps = append(f.Stamps, readStamp(e, kind, p.Stamps[i].Token, p.Stamps[i].Imprint, certificates))
+				} else {
+					f.Stamps = append(f.Stamps, unreadStamp(p.Stamps[i].Kind, p.Stamps[i].Token))
 				}
 			}
 		}
