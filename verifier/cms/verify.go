@@ -104,7 +104,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	case !d.Detached:
 		v.content.whole, v.content.size, v.content.there = d.Content, int64(len(d.Content)), true
 	case in.Content != nil:
-		if err := v.content.read(in.Content, d.hashes(in.Hashes)); err != nil {
+		if err := v.content.read(in.Content, d.hashes(in.Hashes), d.bare()); err != nil {
 			return nil, err
 		}
 	default:
@@ -115,6 +115,11 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 		out = append(out, v.signature(s, &v.content, d.contentType, false))
 	}
 	return out, nil
+}
+
+// bare reports whether a signature is over the content itself, whose first octets are then needed.
+func (d *SignedData) bare() bool {
+	return slices.ContainsFunc(d.signers, func(s *signer) bool { return s.signedRaw == nil })
 }
 
 // hashes returns the hash functions that content is needed in, with others that somebody asks for.
@@ -153,7 +158,7 @@ type content struct {
 // all of a message at once.
 const headBytes = 1 << 20
 
-func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
+func (c *content) read(r io.Reader, hashes []crypto.Hash, keep bool) error {
 	var sinks []io.Writer
 	sums := map[crypto.Hash]interface{ Sum([]byte) []byte }{}
 	for _, h := range hashes {
@@ -161,14 +166,18 @@ func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
 		sums[h] = sum
 		sinks = append(sinks, sum)
 	}
-	buf := make([]byte, 64<<10)
-	for {
+	buf := make([]byte, 4<<10) // most of what is signed is small, or else it will be read in larger pieces
+	for full := false; ; {
+		if full && len(buf) < 64<<10 {
+			buf = make([]byte, 64<<10)
+		}
 		n, err := r.Read(buf)
+		full = n == len(buf)
 		for _, w := range sinks {
 			_, _ = w.Write(buf[:n])
 		}
 		c.size += int64(n)
-		if room := headBytes - len(c.head); room > 0 {
+		if room := headBytes - len(c.head); room > 0 && keep {
 			c.head = append(c.head, buf[:min(n, room)]...)
 		}
 		if errors.Is(err, io.EOF) {
