@@ -30,29 +30,29 @@ const (
 const maxNesting = 4
 
 var (
-	oidData            = rawOID("1.2.840.113549.1.7.1")
-	oidSignedData      = rawOID("1.2.840.113549.1.7.2")
-	oidTSTInfo         = rawOID("1.2.840.113549.1.9.16.1.4")
-	oidContentType     = rawOID("1.2.840.113549.1.9.3")
-	oidMessageDigest   = rawOID("1.2.840.113549.1.9.4")
-	oidSigningTime     = rawOID("1.2.840.113549.1.9.5")
-	oidCounter         = rawOID("1.2.840.113549.1.9.6")
-	oidProtection      = rawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
-	oidSigningCert     = rawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
-	oidSigningCertV2   = rawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
-	oidContentHints    = rawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
-	oidPolicyID        = rawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
-	oidCommitment      = rawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
-	oidMIMEType        = rawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
+	oidData               = rawOID("1.2.840.113549.1.7.1")
+	oidSignedData         = rawOID("1.2.840.113549.1.7.2")
+	oidTSTInfo            = rawOID("1.2.840.113549.1.9.16.1.4")
+	oidContentType        = rawOID("1.2.840.113549.1.9.3")
+	oidMessageDigest      = rawOID("1.2.840.113549.1.9.4")
+	oidSigningTime        = rawOID("1.2.840.113549.1.9.5")
+	oidCounter            = rawOID("1.2.840.113549.1.9.6")
+	oidProtection         = rawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
+	oidSigningCert        = rawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
+	oidSigningCertV2      = rawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
+	oidContentHints       = rawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
+	oidPolicyID           = rawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidCommitment         = rawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
+	oidMIMEType           = rawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
 	oidSignerAttributes   = rawOID("1.2.840.113549.1.9.16.2.18") // RFC 5126 §5.11.3
 	oidSignerAttributesV2 = rawOID("0.4.0.19122.1.1")            // EN 319 122-1 §5.2.6.1
-	oidCertValues      = rawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
-	oidRevValues       = rawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
-	oidAdobeRevocation = rawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
-	oidHashIndex       = rawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
-	oidHashIndexV3     = rawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
-	oidRIOCSPResponse  = rawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
-	oidRIOCSPBasic     = rawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
+	oidCertValues         = rawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
+	oidRevValues          = rawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
+	oidAdobeRevocation    = rawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
+	oidHashIndex          = rawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
+	oidHashIndexV3        = rawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
+	oidRIOCSPResponse     = rawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
+	oidRIOCSPBasic        = rawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
 // attributeOIDs are the attributes that nearly every signature has.

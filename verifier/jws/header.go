@@ -75,8 +75,8 @@ var parameters = map[string]parameter{
 		s.Header.ClaimsRoles = true
 		return nil
 	}},
-	"adoTst":  {signed: true, critical: true, read: readContentStamps},
-	"etsiU":   {critical: true}, // read by readUnsigned, wherever it stands
+	"adoTst": {signed: true, critical: true, read: readContentStamps},
+	"etsiU":  {critical: true}, // read by readUnsigned, wherever it stands
 }
 
 // readHeader reads the protected header, and kid from either.
