@@ -21,7 +21,7 @@ import (
 	"github.com/openjpki/jpki/verifier"
 )
 
-const tokenIssuer = "https://bank.example.jp/tokens"
+const bankName = "https://bank.example.jp/tokens"
 
 // A notary is an issuer of tokens.
 type notary struct{ leaf }
@@ -34,12 +34,12 @@ func newNotary(t *testing.T, a *archive, key crypto.Signer) notary {
 func (n notary) cert() *x509.Certificate { return must(x509.ParseCertificate(n.der)) }
 
 func (n notary) config(a *archive) verifier.TokenConfig {
-	return verifier.TokenConfig{Certificate: n.cert(), Signer: n.key, Issuer: tokenIssuer, Now: func() time.Time { return a.now }, Rand: rand.Reader}
+	return verifier.TokenConfig{Certificate: n.cert(), Signer: n.key, Issuer: bankName, Now: func() time.Time { return a.now }, Rand: rand.Reader}
 }
 
 // believes configures an issuer.
 func (n notary) believed(c *verifier.DocumentConfig) {
-	c.TokenIssuers = []verifier.TokenIssuer{{Certificate: n.cert(), Name: tokenIssuer}}
+	c.TokenIssuers = []verifier.TokenIssuer{{Certificate: n.cert(), Name: bankName}}
 }
 
 // TestTokens: in every format and by every kind of key, a token outlives certificates and lists, and is about this document only.
@@ -95,7 +95,7 @@ func TestTokens(t *testing.T) {
 					t.Fatalf("%v %+v", err, got.Signatures)
 				}
 				s := got.Signatures[0]
-				if s.BestTimeProof != verifier.ByToken || !s.BestTime.Equal(t0) || s.Token == nil || s.Token.Issuer != tokenIssuer || s.Attributes == nil || len(got.Fetches) != 0 || s.Signer.Kind != "card-sign" {
+				if s.BestTimeProof != verifier.ByToken || !s.BestTime.Equal(t0) || s.Token == nil || s.Token.Issuer != bankName || s.Attributes == nil || len(got.Fetches) != 0 || s.Signer.Kind != "card-sign" {
 					t.Errorf("%+v %+v", s, s.Token)
 				}
 				conforms(t, got)
@@ -272,7 +272,7 @@ func TestTokenRefused(t *testing.T) {
 	}
 	// A policy that is agreed to by name, as of an issuer with names of its own.
 	own := a.documents(t, func(c *verifier.DocumentConfig) {
-		c.TokenIssuers = []verifier.TokenIssuer{{Certificate: n.cert(), Name: tokenIssuer, Policies: []string{"lenient"}}}
+		c.TokenIssuers = []verifier.TokenIssuer{{Certificate: n.cert(), Name: bankName, Policies: []string{"lenient"}}}
 	})
 	if got := must(own.VerifyToken(t.Context(), verifier.DocumentInput{Data: data}, good)); got.Code != verifier.TokenNegative {
 		t.Errorf("own policy not agreed to: %s", got.Code)

@@ -31,7 +31,7 @@ var blocks = map[verifier.CheckID]verifier.Text{
 // labels name the facts about a signature.
 var labels = map[string]string{
 	"signature": "署名", "signer": "署名者証明書", "issuer": "証明書の発行者", "covers": "署名対象", "claimed": "申告時刻", "time-stamp": "タイムスタンプ", "evidence": "失効情報",
-	"token": "検証トークン", "policy of": "署名ポリシー", "commits to": "署名の目的", "admitted": "認められるもの",
+	"policy of": "署名ポリシー", "commits to": "署名の目的", "admitted": "認められるもの", "vouched by": "検証トークン",
 }
 
 // unreadable explains why there is no verdict at all on a file.
@@ -51,7 +51,7 @@ func unreadable(name string, size int64, err error, ja bool) error {
 			what, advice = "ファイルが空です", "ファイルの再送を依頼してください。"
 		}
 	}
-	return fmt.Errorf("%s: %s [%s]\n  = %s", name, what, e.Problem, advice)
+	return fmt.Errorf("%s: %s [%s]\n  = %s", name, what, string(e.Problem), advice)
 }
 
 // explainDocument says what was checked, what failed and what to do, the verdict first.
@@ -121,7 +121,7 @@ func explainDocument(out io.Writer, name string, r *verifier.DocumentResult, ja 
 			fact("evidence", "%s of %s from %s", e.Kind, e.ThisUpdate.UTC().Format(time.RFC3339), e.Source)
 		}
 		if t := s.Token; t != nil {
-			fact("token", "%.64q of %s by %.200q", t.ID, t.IssuedAt.Format(time.RFC3339), t.Issuer)
+			fact("vouched by", "%.64q of %s by %.200q", t.ID, t.IssuedAt.Format(time.RFC3339), t.Issuer)
 		}
 		if a := s.Attributes; a != nil {
 			fmt.Fprintf(out, "  氏名        %s\n  生年月日    %s\n  住所        %s\n", a.Name, birthDate(a.BirthDate), a.Address)
