@@ -39,25 +39,34 @@ type question struct {
 
 // judge gives the verdict on what is known of a document. What sources find is added to the evidence.
 func (d *documents) judge(ctx context.Context, e *Evidence, demand *documentDemand, vs validators, sources []RevocationSource) (*DocumentResult, error) {
-	r := &DocumentResult{
-		ID: e.ID, Format: e.Format, SHA256: e.SHA256, Policy: demand.ref, ValidationTime: e.ValidationTime,
-		Signatures: []SignatureResult{}, Fetches: []Fetch{}, Verdict: verdictOn(NoSignature, false),
-	}
-	j := &judgement{
-		d: d, demand: demand, validators: vs, sources: sources, at: e.ValidationTime, evidence: e, result: r,
-		origin: map[[32]byte]string{}, asked: map[question]bool{},
-	}
+	j := d.judgementOf(e, demand, vs, sources)
 	j.read()
-	whole := false
 	for i := range e.Signatures {
 		s, err := j.signature(ctx, &e.Signatures[i])
 		if err != nil {
 			return nil, err
 		}
-		whole = whole || s.Scope.Whole && !s.Countersigns
-		r.Signatures = append(r.Signatures, *s)
+		j.result.Signatures = append(j.result.Signatures, *s)
 	}
+	return j.conclude(), nil
+}
+
+func (d *documents) judgementOf(e *Evidence, demand *documentDemand, vs validators, sources []RevocationSource) *judgement {
+	r := &DocumentResult{
+		ID: e.ID, Format: e.Format, SHA256: e.SHA256, Policy: demand.ref, ValidationTime: e.ValidationTime,
+		Signatures: []SignatureResult{}, Fetches: []Fetch{}, Verdict: verdictOn(NoSignature, false),
+	}
+	return &judgement{
+		d: d, demand: demand, validators: vs, sources: sources, at: e.ValidationTime, evidence: e, result: r,
+		origin: map[[32]byte]string{}, asked: map[question]bool{},
+	}
+}
+
+// conclude gives the document the worst verdict of its signatures, or that on what none of them covers.
+func (j *judgement) conclude() *DocumentResult {
+	r, whole := j.result, false
 	for i, s := range r.Signatures {
+		whole = whole || s.Scope.Whole && !s.Countersigns
 		if i == 0 || severity(s.Verdict) > severity(r.Verdict) {
 			r.Verdict = s.Verdict
 		}
@@ -65,8 +74,8 @@ func (d *documents) judge(ctx context.Context, e *Evidence, demand *documentDema
 	if r.Code == OK && !whole {
 		r.Verdict = verdictOn(UncoveredContent, false)
 	}
-	r.Evidence = *e
-	return r, nil
+	r.Evidence = *j.evidence
+	return r
 }
 
 func severity(v Verdict) int {
@@ -135,9 +144,55 @@ func (t *trial) pass(id CheckID, detail string) {
 
 // fail ends the trial.
 func (t *trial) fail(id CheckID, code Code, final bool, detail string) (*SignatureResult, error) {
+	return t.failed(id, code, final, detail), nil
+}
+
+func (t *trial) failed(id CheckID, code Code, final bool, detail string) *SignatureResult {
 	t.out.Checks = append(t.out.Checks, Check{ID: id, Detail: detail})
 	t.out.Verdict = verdictOn(code, final)
-	return t.out, nil
+	return t.out
+}
+
+func (j *judgement) trial(f *Facts) *trial {
+	return &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
+		PolicyID: f.PolicyID, Commitments: f.Commitments, ClaimsRoles: f.ClaimsRoles,
+		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
+		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
+	}}
+}
+
+// intact says, by what computing alone found out, whether a signature is intact and whose it is; nil ends the trial.
+func (t *trial) intact() *path.Certificate {
+	f := t.f
+	for _, block := range []CheckID{CheckFC, CheckISC, CheckCV} {
+		if f.Integrity != OK && blockOf(f.Integrity) == block {
+			t.failed(block, f.Integrity, false, f.Detail)
+			return nil
+		}
+		t.pass(block, map[CheckID]string{CheckFC: f.Level, CheckISC: named(f), CheckCV: f.Algorithm + " with " + f.Hash}[block])
+	}
+	leaf, err := t.d.cache.Certificate(f.Certificate)
+	if err != nil {
+		t.failed(CheckISC, MalformedCertificate, false, err.Error())
+		return nil
+	}
+	t.out.Signer = &DocumentSigner{SHA256: hex.EncodeToString(leaf.SHA256[:]), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+	return leaf
+}
+
+// good ends a trial in which nothing was wrong, and hands out the four attributes if the policy does.
+func (t *trial) good(leaf *path.Certificate) *SignatureResult {
+	t.out.Verdict = verdictOn(OK, false)
+	if !t.demand.Attributes {
+		return t.out
+	}
+	if cert, err := x509.ParseCertificate(leaf.Raw); err == nil {
+		san, _ := extension(cert, oidSubjectAltName)
+		if t.out.Attributes, err = ParseAttributes(san); err != nil {
+			return t.failed(CheckXCV, WrongAttributes, false, err.Error())
+		}
+	}
+	return t.out
 }
 
 // signature goes through the building blocks of EN 319 102-1 §5.2 and, for what is past, §5.6 in a simple form: everything is
@@ -149,24 +204,14 @@ func (t *trial) fail(id CheckID, code Code, final bool, detail string) (*Signatu
 //  4. XCV: was there a path to an anchor at that time?
 //  5. RFC: and was none of its certificates revoked at that time, by data recent enough?
 func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, error) {
-	t := &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
-		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
-		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
-	}}
+	t := j.trial(f)
 	// 1.
-	for _, block := range []CheckID{CheckFC, CheckISC, CheckCV} {
-		if f.Integrity != OK && blockOf(f.Integrity) == block {
-			return t.fail(block, f.Integrity, false, f.Detail)
-		}
-		t.pass(block, map[CheckID]string{CheckFC: f.Level, CheckISC: named(f), CheckCV: f.Algorithm + " with " + f.Hash}[block])
+	leaf := t.intact()
+	if leaf == nil {
+		return t.out, nil
 	}
-	leaf, err := j.d.cache.Certificate(f.Certificate)
-	if err != nil {
-		return t.fail(CheckISC, MalformedCertificate, false, err.Error())
-	}
-	t.out.Signer = &DocumentSigner{SHA256: hex.EncodeToString(leaf.SHA256[:]), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
 	// 2.
-	if f.PolicyID != "" && !slices.Contains(j.demand.SignaturePolicies, f.PolicyID) && !slices.Contains(j.demand.SignaturePolicies, "*") {
+	if !j.demand.agrees(f.PolicyID) {
 		return t.fail(CheckVCI, SignaturePolicyUnknown, false, "signature policy "+f.PolicyID)
 	}
 	t.pass(CheckVCI, "policy "+j.demand.Name)
@@ -264,16 +309,7 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 		}
 	}
 	t.pass(CheckRFC, goodDetail(res))
-	t.out.Verdict = verdictOn(OK, false)
-	if d.Attributes {
-		if cert, err := x509.ParseCertificate(leaf.Raw); err == nil {
-			san, _ := extension(cert, oidSubjectAltName)
-			if t.out.Attributes, err = ParseAttributes(san); err != nil {
-				return t.fail(CheckXCV, WrongAttributes, false, err.Error())
-			}
-		}
-	}
-	return t.out, nil
+	return t.good(leaf), nil
 }
 
 // certificatesKnown returns since when nobody could have put other certificates in the place of the signer's and those above: the

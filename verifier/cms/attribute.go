@@ -3,6 +3,7 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -67,11 +68,18 @@ func (out *Signature) describe(s *signer) {
 			in.ReadASN1GeneralizedTime(&out.SigningTime)
 		}
 	}
-	if v, ok := single(s.signed, oidPolicyID); ok {
-		in := cryptobyte.String(v)
-		var seq, id cryptobyte.String
-		if in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-			out.PolicyID = primitive.DottedOID(string(id))
+	out.PolicyID = policyOf(s)
+	for _, a := range s.signed {
+		switch a.oid {
+		case oidCommitment:
+			for _, v := range a.Values {
+				var seq, id cryptobyte.String
+				if in := cryptobyte.String(v); in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && len(out.Commitments) < maxCommitments {
+					out.Commitments = append(out.Commitments, primitive.DottedOID(string(id)))
+				}
+			}
+		case oidSignerAttributes, oidSignerAttributesV2:
+			out.ClaimsRoles = true
 		}
 	}
 	if v, ok := single(s.signed, oidMIMEType); ok {
@@ -109,6 +117,31 @@ func utcTime(element []byte) (at time.Time, ok bool) {
 	}
 	at = time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, time.UTC)
 	return at, at.Month() == time.Month(n[1]) && at.Day() == n[2] && at.Hour() == n[3] && at.Minute() == n[4] && at.Second() == n[5]
+}
+
+// What [Signature.PolicyID] is for a policy without an identifier: it is that of the signer all the same, and must not be taken for none.
+const (
+	PolicyImplied    = "implied"    // by what was signed, or agreed upon elsewhere (RFC 5126 §5.8.1)
+	PolicyUnreadable = "unreadable" // the attribute cannot be read, or is there twice
+)
+
+const maxCommitments = 32
+
+// policyOf returns the signature policy (EN 319 122-1 §5.2.9.1).
+func policyOf(s *signer) string {
+	if !slices.ContainsFunc(s.signed, func(a Attribute) bool { return a.oid == oidPolicyID }) {
+		return ""
+	}
+	v, _ := single(s.signed, oidPolicyID)
+	in := cryptobyte.String(v)
+	var seq, id cryptobyte.String
+	switch {
+	case bytes.Equal(v, []byte{5, 0}):
+		return PolicyImplied
+	case in.ReadASN1(&seq, cbasn1.SEQUENCE) && in.Empty() && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && primitive.DottedOID(string(id)) != "":
+		return primitive.DottedOID(string(id))
+	}
+	return PolicyUnreadable
 }
 
 // maxText is how long a text from a file may be to be repeated.

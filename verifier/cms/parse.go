@@ -28,26 +28,29 @@ const (
 const maxNesting = 4
 
 var (
-	oidData            = primitive.RawOID("1.2.840.113549.1.7.1")
-	oidSignedData      = primitive.RawOID("1.2.840.113549.1.7.2")
-	oidTSTInfo         = primitive.RawOID("1.2.840.113549.1.9.16.1.4")
-	oidContentType     = primitive.RawOID("1.2.840.113549.1.9.3")
-	oidMessageDigest   = primitive.RawOID("1.2.840.113549.1.9.4")
-	oidSigningTime     = primitive.RawOID("1.2.840.113549.1.9.5")
-	oidCounter         = primitive.RawOID("1.2.840.113549.1.9.6")
-	oidProtection      = primitive.RawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
-	oidSigningCert     = primitive.RawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
-	oidSigningCertV2   = primitive.RawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
-	oidContentHints    = primitive.RawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
-	oidPolicyID        = primitive.RawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
-	oidMIMEType        = primitive.RawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
-	oidCertValues      = primitive.RawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
-	oidRevValues       = primitive.RawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
-	oidAdobeRevocation = primitive.RawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
-	oidHashIndex       = primitive.RawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
-	oidHashIndexV3     = primitive.RawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
-	oidRIOCSPResponse  = primitive.RawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
-	oidRIOCSPBasic     = primitive.RawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
+	oidData               = primitive.RawOID("1.2.840.113549.1.7.1")
+	oidSignedData         = primitive.RawOID("1.2.840.113549.1.7.2")
+	oidTSTInfo            = primitive.RawOID("1.2.840.113549.1.9.16.1.4")
+	oidContentType        = primitive.RawOID("1.2.840.113549.1.9.3")
+	oidMessageDigest      = primitive.RawOID("1.2.840.113549.1.9.4")
+	oidSigningTime        = primitive.RawOID("1.2.840.113549.1.9.5")
+	oidCounter            = primitive.RawOID("1.2.840.113549.1.9.6")
+	oidProtection         = primitive.RawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
+	oidSigningCert        = primitive.RawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
+	oidSigningCertV2      = primitive.RawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
+	oidContentHints       = primitive.RawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
+	oidPolicyID           = primitive.RawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidCommitment         = primitive.RawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
+	oidMIMEType           = primitive.RawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
+	oidSignerAttributes   = primitive.RawOID("1.2.840.113549.1.9.16.2.18") // RFC 5126 §5.11.3
+	oidSignerAttributesV2 = primitive.RawOID("0.4.0.19122.1.1")            // EN 319 122-1 §5.2.6.1
+	oidCertValues         = primitive.RawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
+	oidRevValues          = primitive.RawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
+	oidAdobeRevocation    = primitive.RawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
+	oidHashIndex          = primitive.RawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
+	oidHashIndexV3        = primitive.RawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
+	oidRIOCSPResponse     = primitive.RawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
+	oidRIOCSPBasic        = primitive.RawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
 // knownOIDs are those that nearly every signature has.

@@ -17,7 +17,7 @@ import (
 // A TimeStampKind says what a time-stamp is to cover.
 type TimeStampKind string
 
-// The kinds of time-stamps. Only the first three and DocumentTimeStamp are checked; the others are recognised.
+// The kinds of time-stamps, by names that are fit to be shown. Only the first three and DocumentTimeStamp are checked; the others are recognised.
 const (
 	ContentTimeStamp   TimeStampKind = "content"    // the content, before it was signed
 	SignatureTimeStamp TimeStampKind = "signature"  // the signature value

@@ -28,6 +28,8 @@ type Input struct {
 	Certificates [][]byte
 	// Cache remembers certificates that come again and again; nil remembers none.
 	Cache *Cache
+	// Hashes are hash functions by which [Signature.Covered] will be asked, besides those that the file itself needs.
+	Hashes []crypto.Hash
 }
 
 // A Signature is all that was found out about one signature.
@@ -51,7 +53,9 @@ type Signature struct {
 	SigningTime   time.Time   // zero if not stated
 	Reference     string      // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
 	ReferenceHash crypto.Hash // of that reference; zero without one
-	PolicyID      string      // OID of the signature policy, dotted; empty if none
+	PolicyID      string      // OID of the signature policy, dotted, or PolicyImplied or PolicyUnreadable; empty if none
+	Commitments   []string    // OIDs of what the signer commits to, dotted
+	ClaimsRoles   bool        // the signer says who else she is; nothing proves it
 	MIMEType      string
 	Hints         ContentHints
 	Signed        []Attribute // all signed attributes; empty if the signature is over the content itself
@@ -60,6 +64,24 @@ type Signature struct {
 	Level             Level
 	TimeStamps        []TimeStamp
 	CounterSignatures []*Signature
+
+	info  *signer
+	about *content
+}
+
+// Covered returns the digests, by h, of the octets that the signature value is over, which are the signed attributes in DER or
+// else the content, and of the content. Each is nil if what it is of is not at hand, or was not read with h in [Input.Hashes].
+func (s *Signature) Covered(h crypto.Hash) (value, content []byte) {
+	if s.about == nil {
+		return nil, nil
+	}
+	content = s.about.digest(h)
+	if s.info.signedRaw == nil {
+		return content, content
+	}
+	set := slices.Clone(s.info.signedRaw)
+	set[0] = 0x31
+	return primitive.Digest(h, s.info.sorted(set)), content
 }
 
 // ContentHints say what the content is, for signatures within signatures (RFC 2634 §2.9).
@@ -79,7 +101,7 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	case !d.Detached:
 		v.content.whole, v.content.size, v.content.there = d.Content, int64(len(d.Content)), true
 	case in.Content != nil:
-		if err := v.content.read(in.Content, d.hashes()); err != nil {
+		if err := v.content.read(in.Content, d.hashes(in.Hashes), d.bare()); err != nil {
 			return nil, err
 		}
 	default:
@@ -92,13 +114,21 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	return out, nil
 }
 
-// hashes returns the hash functions that content is needed in.
-func (d *SignedData) hashes() []crypto.Hash {
+// bare reports whether a signature is over the content itself, whose first octets are then needed.
+func (d *SignedData) bare() bool {
+	return slices.ContainsFunc(d.signers, func(s *signer) bool { return s.signedRaw == nil })
+}
+
+// hashes returns the hash functions that content is needed in, with others that somebody asks for.
+func (d *SignedData) hashes(others []crypto.Hash) []crypto.Hash {
 	var out []crypto.Hash
 	add := func(h crypto.Hash) {
 		if h != 0 && !slices.Contains(out, h) {
 			out = append(out, h)
 		}
+	}
+	for _, h := range others {
+		add(h)
 	}
 	for _, s := range d.signers {
 		h, _ := primitive.ParseHash(s.digestAlg)
@@ -129,7 +159,7 @@ type content struct {
 // all of a message at once.
 const headBytes = 1 << 20
 
-func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
+func (c *content) read(r io.Reader, hashes []crypto.Hash, keep bool) error {
 	var sinks []io.Writer
 	sums := map[crypto.Hash]interface{ Sum([]byte) []byte }{}
 	for _, h := range hashes {
@@ -137,14 +167,18 @@ func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
 		sums[h] = sum
 		sinks = append(sinks, sum)
 	}
-	buf := make([]byte, 64<<10)
-	for {
+	buf := make([]byte, 4<<10) // most of what is signed is small, or else it will be read in larger pieces
+	for full := false; ; {
+		if full && len(buf) < 64<<10 {
+			buf = make([]byte, 64<<10)
+		}
 		n, err := r.Read(buf)
+		full = n == len(buf)
 		for _, w := range sinks {
 			_, _ = w.Write(buf[:n])
 		}
 		c.size += int64(n)
-		if room := headBytes - len(c.head); room > 0 {
+		if room := headBytes - len(c.head); room > 0 && keep {
 			c.head = append(c.head, buf[:min(n, room)]...)
 		}
 		if errors.Is(err, io.EOF) {
@@ -245,7 +279,7 @@ func fromPrimitive(err error) error {
 // signature checks one SignerInfo over a content of the given type. Facts are collected first, so that a refusal has them too.
 func (v *verification) signature(s *signer, about *content, contentType string, isCounter bool) *Signature {
 	out := &Signature{
-		Issuer: s.issuer, Serial: number(s.serial), KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS,
+		Issuer: s.issuer, Serial: number(s.serial), KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS, info: s, about: about,
 	}
 	out.describe(s)
 	err := v.check(s, about, contentType, isCounter, out)
@@ -443,13 +477,13 @@ func (s *signer) checkValue(key *primitive.Key, alg primitive.Algorithm, about *
 		}
 		return s.verdict(primitive.Verify(key, alg, digest, s.value))
 	}
-	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. Signers that did not sort them, and
-	// signed them as they stand, are many; both are encodings of the same attributes.
+	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. A signature over them as they stand is by a signer
+	// who did not sort them; DSS refuses it, openssl does not.
 	set := slices.Clone(s.signedRaw)
 	set[0] = 0x31
 	err := s.verdict(primitive.VerifyMessage(key, alg, s.sorted(set), s.value))
-	if r := refused(err); r != nil && r.why == SignatureWrong && !s.inOrder() {
-		return s.verdict(primitive.VerifyMessage(key, alg, set, s.value))
+	if r := refused(err); r != nil && r.why == SignatureWrong && !s.inOrder() && primitive.VerifyMessage(key, alg, set, s.value) == nil {
+		return refuse(SignatureWrong, "the signature is over the signed attributes in an order that is not that of DER (RFC 5652 §5.4)")
 	}
 	return err
 }
