@@ -32,6 +32,7 @@ const (
 	nginxFile   = "nginx, a file"
 	cfssl       = "cfssl 1.6.5, from a file"
 	plainRedis  = "net/http + go-redis"
+	bareRedis   = "goroutines + rueidis"
 	openSSL     = "openssl ocsp -multi 2"
 )
 
@@ -67,7 +68,8 @@ type bench struct {
 	set, peerSet           *set
 	nginxMemory, nginxFile *server
 	hit, fromRedis, live   *server
-	cfssl, plainRedis      *server
+	cfssl                  *server
+	plainRedis, bareRedis  *server // on the same Redis
 	sizes                  []*size
 	signer                 *signer
 	rates                  []rates
@@ -236,7 +238,7 @@ func (b *bench) addSize(ctx context.Context, count int) (snapshot string, err er
 	return snapshot, nil
 }
 
-// startPlain puts the answers into Redis for the plain responder and starts it.
+// startPlain puts the answers into Redis for the responders of nobody's product, and starts those.
 func (b *bench) startPlain(ctx context.Context, store *server, answers [][]byte) error {
 	client := redis.NewClient(&redis.Options{Addr: store.address})
 	defer func() { _ = client.Close() }()
@@ -251,12 +253,17 @@ func (b *bench) startPlain(ctx context.Context, store *server, answers [][]byte)
 	if err != nil {
 		return err
 	}
-	address, _, err := freeAddress(ctx)
-	if err != nil {
-		return err
+	for name, s := range map[string]**server{"redis-responder": &b.plainRedis, "bare-responder": &b.bareRedis} {
+		address, _, err := freeAddress(ctx)
+		if err != nil {
+			return err
+		}
+		*s = &server{address: address, path: prefix, pids: store.pids}
+		if err := b.serve(ctx, name, *s, self, "be", name, address, store.address); err != nil {
+			return err
+		}
 	}
-	b.plainRedis = &server{address: address, path: prefix, pids: store.pids}
-	return b.serve(ctx, "plain-redis", b.plainRedis, self, "be", "redis-responder", address, store.address)
+	return nil
 }
 
 // startPeers starts those that have to be built, and gets ready what asks them at the root.
@@ -321,7 +328,7 @@ func (s *signer) measure() (r rates, err error) {
 	if err != nil {
 		return r, fmt.Errorf("measure signatures: %w", err)
 	}
-	_, err = fmt.Sscan(line, &r.bare, &r.answers)
+	_, err = fmt.Sscan(line, &r.bare, &r.fixed, &r.answers)
 	return r, err
 }
 
@@ -350,6 +357,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 				{row: at(live), server: b.live, set: b.set, from: []string{"signed", "shared"}},
 				{row: at(fromRedis), server: b.fromRedis, set: b.set, from: []string{"far", "shared"}},
 				{row: at(plainRedis), server: b.plainRedis, set: b.set},
+				{row: at(bareRedis), server: b.bareRedis, set: b.set},
 			}
 			if method == "GET" { // a file cannot be posted to
 				duties = append(duties, duty{row: at(nginxFile), server: b.nginxFile, set: b.set})
@@ -479,7 +487,7 @@ func busy() meter {
 func (b *bench) others(from, to meter) float64 {
 	mine := to.ended - from.ended
 	seen := map[int]bool{}
-	for _, s := range append([]*server{b.nginxMemory, b.fromRedis, b.plainRedis, b.cfssl}, b.servers()...) {
+	for _, s := range append([]*server{b.nginxMemory, b.fromRedis, b.plainRedis, b.bareRedis, b.cfssl}, b.servers()...) {
 		if s == nil {
 			continue
 		}
