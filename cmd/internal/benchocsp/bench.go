@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +35,8 @@ const (
 	plainRedis  = "net/http + go-redis"
 	bareRedis   = "goroutines + rueidis"
 	openSSL     = "openssl ocsp -multi 2"
+	otherHit    = "other build, cache hit"
+	otherLive   = "other build, all signed"
 )
 
 // A row is who was asked, and how.
@@ -61,6 +64,8 @@ type bench struct {
 	rounds      int
 	short, full bool
 	status      string // the program
+	other       string // another build of it, if it is to be compared
+	only        string // of which rows the names contain this
 	profile     string
 
 	dir                    string // temporary
@@ -68,6 +73,7 @@ type bench struct {
 	set, peerSet           *set
 	nginxMemory, nginxFile *server
 	hit, fromRedis, live   *server
+	otherHit, otherLive    *server
 	cfssl                  *server
 	plainRedis, bareRedis  *server // on the same Redis
 	sizes                  []*size
@@ -81,14 +87,20 @@ type bench struct {
 func newBench(args []string) *bench {
 	b := &bench{samples: map[row][]sample{}}
 	flags := flag.NewFlagSet("benchocsp", flag.ExitOnError)
-	flags.IntVar(&b.rounds, "rounds", 5, "how often everything is measured; the table shows medians")
-	flags.BoolVar(&b.short, "short", false, "one round without the peers that have to be built, and a million certificates at most")
+	flags.IntVar(&b.rounds, "rounds", 0, "how often everything is measured, and the table shows medians; 0 means 5, or 1 with -short")
+	flags.BoolVar(&b.short, "short", false, "without the peers that have to be built, and a million certificates at most")
 	flags.BoolVar(&b.full, "full", false, "a hundred million certificates, too")
 	flags.StringVar(&b.status, "status", "bin/jpki-status", "the server that is measured")
+	flags.StringVar(&b.other, "other", "", "another build of it, which is asked the same beside it")
+	flags.StringVar(&b.only, "only", "", "measure only the rows in whose names this is")
 	flags.StringVar(&b.profile, "cpuprofile", "", "servers of ours write CPU profiles to files whose names begin so")
 	_ = flags.Parse(args) // exits
-	if b.short {
+	switch {
+	case b.rounds > 0:
+	case b.short:
 		b.rounds = 1
+	default:
+		b.rounds = 5
 	}
 	return b
 }
@@ -183,11 +195,17 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err := b.startPlain(ctx, server, answers); err != nil {
 		return err
 	}
+	if err := b.startOther(ctx, snapshot); err != nil {
+		return err
+	}
 	if err := b.startSigner(ctx); err != nil {
 		return err
 	}
 	if err := b.startPeers(ctx, answers); err != nil {
 		return err
+	}
+	if b.only != "" {
+		return nil
 	}
 	counts := []int{1e6}
 	if !b.short {
@@ -264,6 +282,26 @@ func (b *bench) startPlain(ctx context.Context, store *server, answers [][]byte)
 		}
 	}
 	return nil
+}
+
+// startOther starts another build of our server, if there is one, as it was started itself.
+func (b *bench) startOther(ctx context.Context, snapshot string) (err error) {
+	if b.other == "" {
+		return nil
+	}
+	ours := b.status
+	defer func() { b.status = ours }()
+	if b.status, err = filepath.Abs(b.other); err != nil {
+		return err
+	}
+	if b.otherHit, err = b.ours(ctx, "other-hot", snapshot, 256, ""); err != nil {
+		return err
+	}
+	if _, err := b.set.check(ctx, "POST", b.otherHit.address, b.otherHit.path, 1); err != nil {
+		return err
+	}
+	b.otherLive, err = b.ours(ctx, "other-cold", snapshot, 0, "")
+	return err
 }
 
 // startPeers starts those that have to be built, and gets ready what asks them at the root.
@@ -362,9 +400,14 @@ func (b *bench) round(ctx context.Context, round int) error {
 			if method == "GET" { // a file cannot be posted to
 				duties = append(duties, duty{row: at(nginxFile), server: b.nginxFile, set: b.set})
 			}
+			if b.other != "" {
+				duties = append(duties, duty{row: at(otherHit), server: b.otherHit, set: b.set, from: []string{"near"}},
+					duty{row: at(otherLive), server: b.otherLive, set: b.set, from: []string{"signed", "shared"}})
+			}
 			if b.cfssl != nil {
 				duties = append(duties, duty{row: at(cfssl), server: b.cfssl, set: b.peerSet})
 			}
+			duties = slices.DeleteFunc(duties, func(d duty) bool { return !strings.Contains(d.what, b.only) })
 			for i := range duties {
 				if err := b.measure(ctx, round, &duties[(i+round)%len(duties)]); err != nil {
 					return err
@@ -372,8 +415,13 @@ func (b *bench) round(ctx context.Context, round int) error {
 			}
 		}
 	}
-	if err := b.measureOpenSSL(ctx, round); err != nil {
-		return err
+	if strings.Contains(openSSL, b.only) {
+		if err := b.measureOpenSSL(ctx, round); err != nil {
+			return err
+		}
+	}
+	if b.only != "" {
+		return nil
 	}
 	for i := range b.sizes {
 		z := b.sizes[(i+round)%len(b.sizes)]
@@ -487,7 +535,7 @@ func busy() meter {
 func (b *bench) others(from, to meter) float64 {
 	mine := to.ended - from.ended
 	seen := map[int]bool{}
-	for _, s := range append([]*server{b.nginxMemory, b.fromRedis, b.plainRedis, b.bareRedis, b.cfssl}, b.servers()...) {
+	for _, s := range append([]*server{b.otherHit, b.otherLive, b.nginxMemory, b.fromRedis, b.plainRedis, b.bareRedis, b.cfssl}, b.servers()...) {
 		if s == nil {
 			continue
 		}
