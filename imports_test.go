@@ -66,6 +66,7 @@ const rooms = `
 	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
+	github.com/redis/rueidis:            cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
