@@ -38,7 +38,9 @@ type gateList struct {
 	at     int
 	alg    algorithm
 	hash   hash.Hash
-	hashed int64 // position up to which the hash has seen the file
+	hashed int64         // position up to which the hash has seen the file, or will have when it is no longer busy
+	other  []byte        // a second window, which the hash may be reading
+	busy   chan struct{} // closed when it is not any more; nil if it is not
 	start  int64 // of the signed part
 	tbsEnd int64
 
@@ -187,18 +189,21 @@ func (l *gateList) peek(n int) ([]byte, error) {
 	return l.buf[l.at : l.at+n], nil
 }
 
-// fill moves the window so that it begins with what is not consumed and has at least n octets.
+// fill moves the window so that it begins with what is not consumed and has at least n octets. What was consumed is hashed
+// meanwhile, which takes as long as all the rest of reading: that is why there are two windows.
 func (l *gateList) fill(n int) error {
+	left := l.buf[l.at:]
 	l.digest()
-	rest := copy(l.buf[:cap(l.buf)], l.buf[l.at:])
+	if l.busy != nil { // the hash reads this one
+		l.buf, l.other = l.other, l.buf
+	}
 	l.off += int64(l.at)
 	l.at = 0
 	if cap(l.buf) < max(n, bufferSize) {
-		grown := make([]byte, max(n, bufferSize))
-		copy(grown, l.buf[:rest])
-		l.buf = grown
+		l.buf = make([]byte, max(n, bufferSize))
 	}
 	l.buf = l.buf[:cap(l.buf)]
+	rest := copy(l.buf, left)
 	want := min(int64(len(l.buf)), l.size-l.off)
 	read, err := l.src.ReadAt(l.buf[rest:want], l.off+int64(rest))
 	l.buf = l.buf[:rest+read]
@@ -211,11 +216,26 @@ func (l *gateList) fill(n int) error {
 	return nil
 }
 
-// digest shows the hash what was consumed and is signed.
+// digest begins to show the hash what was consumed and is signed, when it has seen all before.
 func (l *gateList) digest() {
-	if end := min(l.off+int64(l.at), l.tbsEnd); end > l.hashed && !l.trusted {
-		_, _ = l.hash.Write(l.buf[l.hashed-l.off : end-l.off])
-		l.hashed = end
+	l.settle()
+	end := min(l.off+int64(l.at), l.tbsEnd)
+	if end <= l.hashed || l.trusted {
+		return
+	}
+	consumed, busy := l.buf[l.hashed-l.off:end-l.off], make(chan struct{})
+	l.hashed, l.busy = end, busy
+	go func() {
+		defer close(busy)
+		_, _ = l.hash.Write(consumed)
+	}()
+}
+
+// settle waits until the hash has seen what it was shown.
+func (l *gateList) settle() {
+	if l.busy != nil {
+		<-l.busy
+		l.busy = nil
 	}
 }
 
@@ -398,6 +418,7 @@ func (l *gateList) finishSigned() error {
 	}
 	l.at += len(tail)
 	l.digest()
+	l.settle()
 	return nil
 }
 
