@@ -31,7 +31,7 @@ const packages = `
 	crl:               -
 	crl/watch:         crl
 	crl/snapshot:      -
-	crl/bucket:        crl
+	crl/bucket:        crl crl/snapshot
 	verifier:          ocsp crl verifier/cms verifier/jws verifier/path verifier/pdf verifier/primitive verifier/xmldsig verifier/xmldsig/c14n
 	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
 	verifier/xmldsig/c14n: -
