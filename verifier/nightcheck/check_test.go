@@ -353,6 +353,17 @@ func TestCompare(t *testing.T) {
 		if got := changes.String(); !strings.Contains(got, "affiliationChanged") || !strings.Contains(got, "2026-03-31T22:00:00Z") || strings.Contains(got, "2026-03-31T03:00:00Z") {
 			t.Error(got)
 		}
+		// What the list said stays known when there is a snapshot alone.
+		changes.Reset()
+		cfg = source(nil, a.list(t, t0, crl.Entry{Serial: serial(1), At: t0.Add(-5 * time.Hour), Reason: jpki.AffiliationChanged}))
+		cfg.Out = format
+		listed, _ := check(t, cfg, csvHead+row("anna", "sign-1", 1))
+		cfg = source(a.snapshot(t, t0, clock, map[int]jpki.State{1: jpki.Revoked}), nil)
+		cfg.Out, cfg.Previous, cfg.Changes = format, strings.NewReader(listed), &changes
+		got, summary := check(t, cfg, csvHead+row("anna", "sign-1", 1))
+		if summary.Changed != 0 || !strings.Contains(got, "affiliationChanged") || !strings.Contains(got, "2026-03-31T22:00:00Z") || !strings.Contains(got, "snapshot") {
+			t.Errorf("%+v %s", summary, got)
+		}
 	}
 	for name, c := range map[string]struct{ previous, in string }{
 		"not ascending":          {resultHead, csvHead + row("bert", "sign-1", 1) + row("anna", "sign-1", 1)},

@@ -40,6 +40,9 @@ func classOf(r jpki.Reason) Class {
 	return Ended
 }
 
+// final reports whether a certificate of the class never becomes good again.
+func (c Class) final() bool { return c == Changed || c == Renewed || c == Ended || c == Revoked }
+
 // SourceKind is what a result was taken from.
 type SourceKind string
 

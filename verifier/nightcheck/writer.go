@@ -91,6 +91,10 @@ func (w *writer) compare(r *Result) (changed bool, err error) {
 		return r.Class != Unchanged, nil
 	}
 	r.Was = was.Class
+	if r.Class == Revoked && was.Class.final() { // for good, so that what was known of why and when is true still
+		r.Class, r.Reason, r.Since, r.After = was.Class, was.Reason, was.Since, was.After
+		return false, nil
+	}
 	if r.Class == was.Class {
 		if r.Since.IsZero() {
 			r.After = was.After
