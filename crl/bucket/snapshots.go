@@ -159,7 +159,7 @@ func (m *Mirror) putFile(ctx context.Context, dir, folder string, f snapshot.Fil
 	if m.files[key] == f.SHA256 {
 		return nil
 	}
-	octets, err := os.ReadFile(filepath.Join(dir, f.Name)) //nolint:gosec // a name that ParseIndex lets pass leads out of no folder
+	octets, err := os.ReadFile(filepath.Join(dir, f.Name)) // ParseIndex lets no name pass that leads out of a folder
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func (c *Checker) Check(ctx context.Context, in io.Reader, out io.Writer) (*Summ
 		for {
 			b, err := blocks.next()
 			if err != nil {
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					err = nil
 				}
 				failed <- err

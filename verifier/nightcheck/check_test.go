@@ -5,7 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // RFC 5280 §4.2.1.2 method 1
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -50,7 +50,7 @@ func newAuthority(t testing.TB, id jpki.IssuerID) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyID := sha1.Sum(octets) //nolint:gosec // as above
+	keyID := sha1.Sum(octets) // RFC 5280 §4.2.1.2 method 1
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"JPKI-SANDBOX"}, CommonName: string(id.CA)}, NotBefore: t0.AddDate(-5, 0, 0), NotAfter: t0.AddDate(20, 0, 0),
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true, SubjectKeyId: keyID[:],

@@ -62,3 +62,28 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+// Whatever the earlier night's file is, it is refused or compared with: it adds and hides no line.
+func FuzzPrevious(f *testing.F) {
+	a := newAuthority(f, sign1)
+	sources := []nightcheck.Source{{ID: sign1, Cert: a.cert, List: a.list(f, t0)}}
+	f.Add("anna,sign-1/40000001,changed,affiliationChanged,2026-03-31T22:00:00Z,,crl,2026-04-01T03:00:00Z,,\nbert,,unreadable,,,,,,,no")
+	f.Add(`{"customer":"anna","certificate":"sign-1/40000001","result":"suspended"}` + "\n{}")
+	f.Fuzz(func(t *testing.T, previous string) {
+		for _, out := range []nightcheck.Format{nightcheck.CSV, nightcheck.NDJSON} {
+			head := map[nightcheck.Format]string{nightcheck.CSV: resultHead}[out]
+			c, err := nightcheck.New(nightcheck.Config{Now: clock, Sources: sources, Out: out, Workers: 1, Previous: strings.NewReader(head + previous)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			summary, err := c.Check(t.Context(), strings.NewReader(csvHead+row("anna", "sign-1", 1)+row("bert", "sign-1", 2)), &got)
+			if err != nil {
+				continue
+			}
+			if lines := int64(strings.Count(previous, "\n")) + 1; summary.Lines != 2 || summary.Changed > 2 || summary.Gone < 0 || summary.Gone > lines || strings.Count(got.String(), "\n") != strings.Count(head, "\n")+2 {
+				t.Errorf("%+v\n%s", summary, got.String())
+			}
+		}
+	})
+}

@@ -294,7 +294,7 @@ func (c *Checker) file(name string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("the certificate's file cannot be opened")
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	octets, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil || len(octets) > maxFile {
 		return nil, errors.New("the certificate's file cannot be read, or is too long")

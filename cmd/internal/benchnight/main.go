@@ -230,7 +230,7 @@ func runTask(ctx context.Context, task, dir, name string) error {
 		for ; err == nil; lines++ {
 			_, err = r.Read()
 		}
-		if lines -= 2; err != io.EOF { // the head, and the end
+		if lines -= 2; !errors.Is(err, io.EOF) { // the head, and the end
 			return err
 		}
 	} else if lines, err = check(ctx, task, dir, name, in, format); err != nil {
