@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-night bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -65,6 +65,10 @@ bench-crl: ## measure the publication of long CRLs against a limit, crypto/x509 
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
 	@bin/benchocsp fronts $(ARGS)
+
+bench-night: ## measure the check of ten million customers against a snapshot and a CRL (ARGS='-lines N')
+	@$(GO) build -tags $(GOTAGS) -o bin/benchnight ./cmd/internal/benchnight
+	@bin/benchnight $(ARGS)
 
 bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and Redis in one run (ARGS='-short', -full, -rounds N)
 	@deploy/test/install-bench.sh

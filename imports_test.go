@@ -31,7 +31,7 @@ const packages = `
 	crl:               -
 	crl/watch:         crl
 	crl/snapshot:      -
-	crl/bucket:        crl
+	crl/bucket:        crl crl/snapshot
 	verifier:          ocsp crl verifier/cms verifier/jws verifier/path verifier/pdf verifier/primitive verifier/xmldsig verifier/xmldsig/c14n
 	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
 	verifier/xmldsig/c14n: -
@@ -41,6 +41,7 @@ const packages = `
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/api:      verifier
+	verifier/nightcheck: crl crl/snapshot
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -86,7 +87,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/nightcheck verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 
