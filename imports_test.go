@@ -40,7 +40,9 @@ const packages = `
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
-	verifier/api:      verifier
+	verifier/store:    -
+	verifier/client:   -
+	verifier/api:      verifier verifier/store verifier/client
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -60,9 +62,9 @@ const packages = `
 const rooms = `
 	github.com/gin-gonic/gin:            ca/api ca/web verifier/api
 	github.com/cloudflare/cfssl:         ca/ceremony cmd/jpki
-	github.com/jackc/pgx/v5:             ca/store
-	modernc.org/sqlite:                  ca/store
-	github.com/pressly/goose/v3:         ca/store
+	github.com/jackc/pgx/v5:             ca/store verifier/store
+	modernc.org/sqlite:                  ca/store verifier/store
+	github.com/pressly/goose/v3:         ca/store verifier/store
 	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
