@@ -1,7 +1,7 @@
 // Package store reads and writes everything the verifier's API remembers of the organisations that use it.
 //
 // A [Store] is one database, SQLite or PostgreSQL, under one SQL text: tenants, their tokens, evidence, idempotency keys and
-// uses. It shares nothing with the authority's database. What tells of persons is sealed under a key of the tenant, which is
+// uses of certificates. It shares nothing with the authority's database. What tells of persons is sealed under a key of the tenant, which is
 // sealed under the master key; without either it is noise. It never asks for the time.
 // Problems of the tenant are jpki's; of the database, [jpki.Unavailable]. A Store is safe for concurrent use; a Tx belongs to
 // its closure.
