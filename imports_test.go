@@ -42,7 +42,7 @@ const packages = `
 	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/store:    -
 	verifier/client:   -
-	verifier/api:      verifier verifier/store verifier/client
+	verifier/api:      verifier verifier/store
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -75,7 +75,7 @@ const rooms = `
 	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
-	github.com/goccy/go-yaml:            ca ca/ceremony cmd
+	github.com/goccy/go-yaml:            ca ca/ceremony verifier/api cmd
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca
 	github.com/spf13/cobra:              cmd
