@@ -29,7 +29,7 @@ func docsPage(document []byte) (page []byte, style string, err error) {
 		return nil, "", fmt.Errorf("read openapi.yaml: %w", err)
 	}
 	t, err := template.New("docs").Funcs(template.FuncMap{
-		"get": get, "has": func(v any, name string) bool { return get(v, name) != nil }, "pairs": pairs, "paragraphs": paragraphs, "upper": strings.ToUpper,
+		"get": get, "has": func(v any, name string) bool { return get(v, name) != nil }, "pairs": pairs, "paragraphs": paragraphs, "prose": prose, "upper": strings.ToUpper,
 		"last": func(ref any) string { s := fmt.Sprint(ref); return s[strings.LastIndexByte(s, '/')+1:] },
 		"schema": func(ref any) string { // the one in which a reference points
 			name, _, _ := strings.Cut(strings.TrimPrefix(fmt.Sprint(ref), "#/components/schemas/"), "/")
@@ -95,4 +95,16 @@ func paragraphs(v any) []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSpace(fmt.Sprint(v)), "\n\n")
+}
+
+// prose is a text whose words between backticks are code.
+func prose(v any) template.HTML {
+	var out strings.Builder
+	for i, part := range strings.Split(fmt.Sprint(v), "`") {
+		if part = template.HTMLEscapeString(part); i%2 == 1 {
+			part = "<code>" + part + "</code>"
+		}
+		out.WriteString(part)
+	}
+	return template.HTML(out.String()) //nolint:gosec // G203: escaped above
 }

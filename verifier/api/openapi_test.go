@@ -305,7 +305,7 @@ func TestDocsPage(t *testing.T) {
 			t.Errorf("leads to %s", m[1])
 		}
 	}
-	for _, outside := range []string{"<script", "@import", "url(", "http://", "<img", "<link", "<no value>", "map[", "[{"} {
+	for _, outside := range []string{"<script", "@import", "url(", "http://", "<img", "<link", "<no value>", "map[", "[{", "`"} {
 		if strings.Contains(page, outside) {
 			t.Errorf("%s on the page", outside)
 		}

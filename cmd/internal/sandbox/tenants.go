@@ -21,7 +21,7 @@ import (
 // The relying party of the sandbox. No organisation has the number.
 const (
 	bankNumber jpki.CorporateNumber = "9999999999999"
-	bankName                        = "sunabako-bank"
+	bankName   string               = "sunabako-bank"
 )
 
 // sandboxRate lets load tests through, in requests a second.
