@@ -66,6 +66,20 @@ type kept struct {
 	Evidence         *verifier.Evidence `json:"evidence,omitempty"`
 }
 
+// encode writes what json.Marshal would, but does not read the result again, which is JSON already and the longest of it.
+func (e *kept) encode() (json.RawMessage, error) {
+	head := *e
+	head.Result = nil
+	out, err := json.Marshal(struct {
+		kept
+		Result *struct{} `json:"result,omitempty"` // hides the other
+	}{kept: head})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(out[:len(out)-1], []byte(`,"result":`), e.Result, []byte("}")), nil
+}
+
 // signed is what a signature over a digest was.
 type signed struct {
 	Certificate []byte `json:"certificate,omitempty"`
@@ -114,7 +128,7 @@ func (a *API) conclude(ctx context.Context, res *verifier.Result, extra map[stri
 		if s != nil && !k.attributes {
 			s.Certificate = nil
 		}
-		if r.Content, err = json.Marshal(e); err != nil {
+		if r.Content, err = e.encode(); err != nil {
 			return v, err
 		}
 	}
@@ -160,7 +174,7 @@ func (a *API) concludeDocument(ctx context.Context, res *verifier.DocumentResult
 				return v, err
 			}
 		}
-		if r.Content, err = json.Marshal(e); err != nil {
+		if r.Content, err = e.encode(); err != nil {
 			return v, err
 		}
 	}
