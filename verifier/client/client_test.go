@@ -224,7 +224,10 @@ func TestBatches(t *testing.T) {
 	if n != 100 {
 		t.Errorf("%d answers", n)
 	}
-	for range b.VerifyBatch(ctx, lines) {
+	for _, err := range b.VerifyBatch(ctx, lines) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // goes away
 	}
 	statuses := func(yield func(client.Line[client.StatusRequest]) bool) {

@@ -162,7 +162,7 @@ func TestDestroyedKey(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.Store, database string) {
 		ctx := t.Context()
 		a := access(t, s, bank)
-		const secret, user, key = "砂箱県青葉市一丁目", "customer-4711", "order-0815"
+		const secret, user, key = "砂箱県青葉市一丁目", "customer-4711", "order-0815" //nolint:gosec // G101: looked for, not used
 		for i := range 5 {
 			wantProblem(t, s.Keep(ctx, a, []store.Record{{ID: fmt.Sprint(i), User: user, Content: []byte(secret), Certificate: []byte(secret), Action: "verification"}}, t0), "")
 		}

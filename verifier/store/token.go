@@ -58,7 +58,7 @@ type Token struct {
 // Allows reports whether the token has a scope.
 func (t *Token) Allows(s Scope) bool { return slices.Contains(t.Scopes, s) }
 
-const selectTokens = `SELECT id, hash, kind, tenant, scopes, created_at, expires_at, revoked_at FROM token`
+const selectTokens = `SELECT id, hash, kind, tenant, scopes, created_at, expires_at, revoked_at FROM token` //nolint:gosec // G101: no secret
 
 func scanToken(r scanner) (t Token, err error) {
 	var hash []byte

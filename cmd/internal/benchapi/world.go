@@ -35,8 +35,8 @@ const (
 
 // The tokens of two tenants, for one of which nothing is kept.
 const (
-	keepsToken = "bench-keeps" //nolint:gosec // opens the bench's own server
-	plainToken = "bench-plain" //nolint:gosec // the same
+	keepsToken = "bench-keeps"
+	plainToken = "bench-plain"
 )
 
 // A world is an authority and what its subscribers signed.
