@@ -40,8 +40,10 @@ const packages = `
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
-	verifier/api:      verifier
+	verifier/api:      verifier verifier/store
 	verifier/nightcheck: crl crl/snapshot
+	verifier/store:    -
+	verifier/client:   -
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -61,9 +63,9 @@ const packages = `
 const rooms = `
 	github.com/gin-gonic/gin:            ca/api ca/web verifier/api
 	github.com/cloudflare/cfssl:         ca/ceremony cmd/jpki
-	github.com/jackc/pgx/v5:             ca/store
-	modernc.org/sqlite:                  ca/store
-	github.com/pressly/goose/v3:         ca/store
+	github.com/jackc/pgx/v5:             ca/store verifier/store
+	modernc.org/sqlite:                  ca/store verifier/store
+	github.com/pressly/goose/v3:         ca/store verifier/store
 	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
@@ -75,7 +77,7 @@ const rooms = `
 	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
-	github.com/goccy/go-yaml:            ca ca/ceremony cmd
+	github.com/goccy/go-yaml:            ca ca/ceremony verifier/api cmd
 	github.com/cloudflare/circl:         ca/ceremony
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca

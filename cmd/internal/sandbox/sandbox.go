@@ -122,7 +122,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { _, _ = s.reader.Close(), s.answers.Close() }()
+	defer func() { _, _, _ = s.reader.Close(), s.answers.Close(), s.tenants.Close() }()
 	services[0].Handler, services[0].TLS = s.station, &tls.Config{Certificates: []tls.Certificate{s.keys.server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	services[2].Handler = http.HandlerFunc(s.serveBank)
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)
