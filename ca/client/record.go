@@ -68,8 +68,12 @@ type HolderProof struct {
 	Challenge   string `json:"challenge,omitempty"`
 	Certificate string `json:"certificate,omitempty"` // the authentication certificate, PEM
 	Signature   []byte `json:"signature,omitempty"`
-	Consent     string `json:"consent,omitempty"` // to withdraw
 	Next        string `json:"next,omitempty"`
+
+	// To withdraw a consent: which, and of what the signed message was made, since it is kept.
+	Consent   string    `json:"consent,omitempty"`
+	Nonce     []byte    `json:"nonce,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
 // A RecordAction is what was done about a holder.
@@ -159,7 +163,6 @@ func (c *Client) WithdrawConsent(ctx context.Context, s HolderSigner, consent st
 	if err != nil {
 		return out, err
 	}
-	proof.Consent = consent
 	return out, c.do(ctx, http.MethodPost, "/holder/v1/consent-withdrawals", "", proof, &out)
 }
 
@@ -180,6 +183,10 @@ func (c *Client) prove(ctx context.Context, s HolderSigner, ask HolderAsk) (p Ho
 	if err != nil {
 		return p, err
 	}
-	return HolderProof{Challenge: l.Challenge, Certificate: PEM(s.Certificate), Signature: signature}, nil
+	p = HolderProof{Challenge: l.Challenge, Certificate: PEM(s.Certificate), Signature: signature}
+	if ask.Action == WithdrawConsent {
+		p.Consent, p.Nonce, p.ExpiresAt = ask.Consent, l.Nonce, l.ExpiresAt
+	}
+	return p, nil
 }
 
