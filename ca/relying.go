@@ -34,8 +34,7 @@ func (a *Authority) RegisterTenant(ctx context.Context, by jpki.Actor, t store.T
 	if err := checkText("name", t.Name, maxTenantName); err != nil {
 		return err
 	}
-	slices.Sort(t.Uses)
-	t.Uses = slices.Compact(t.Uses)
+	t.Uses = slices.Compact(slices.Sorted(slices.Values(t.Uses)))
 	if len(t.Uses) == 0 || slices.ContainsFunc(t.Uses, func(u jpki.Use) bool { return !slices.Contains(jpki.Uses, u) }) {
 		return jpki.Errorf(jpki.Malformed, "the uses are signature, authentication or both")
 	}
