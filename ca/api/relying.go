@@ -39,7 +39,7 @@ type Relying struct {
 const (
 	operatorRate  = 1000 // requests a second, on average
 	operatorBurst = 2000
-	operatorPolls = 8        // waiting reads of the feed at once
+	operatorPolls = 8         // waiting reads of the feed at once
 	maxBulkBody   = 512 << 10 // of lists
 )
 

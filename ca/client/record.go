@@ -189,4 +189,3 @@ func (c *Client) prove(ctx context.Context, s HolderSigner, ask HolderAsk) (p Ho
 	}
 	return p, nil
 }
-

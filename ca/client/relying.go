@@ -299,4 +299,3 @@ func pagesOf[P, T any](ctx context.Context, c *Client, path string, q url.Values
 		}
 	}
 }
-
