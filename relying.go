@@ -27,7 +27,7 @@ type ChangeClass string
 // The classes.
 const (
 	AttributesChanged ChangeClass = "attributes-changed" // one of the four attributes is another now: time to ask for the latest
-	CredentialRenewed ChangeClass = "credential-renewed" // there is a new certificate of the same person
+	CredentialRenewed ChangeClass = "credential-renewed" //nolint:gosec // no credential: there is a new certificate of the same person
 	CredentialHeld    ChangeClass = "suspended"
 	CredentialResumed ChangeClass = "resumed"
 	CredentialEnded   ChangeClass = "ended" // for good, without a successor so far

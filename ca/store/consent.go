@@ -64,7 +64,7 @@ func scanConsent(row scanner) (c Consent, err error) {
 
 // ParseItems reads items as they stand in a column: by name, parted by spaces.
 func ParseItems(s string) (out []jpki.Item) {
-	for _, i := range strings.Fields(s) {
+	for i := range strings.FieldsSeq(s) {
 		out = append(out, jpki.Item(i))
 	}
 	return out

@@ -64,7 +64,7 @@ func scanTenant(row scanner) (t Tenant, err error) {
 	if err = row.Scan(&t.Number, &t.Operator, &t.Name, &uses, &t.Key, &ended); err != nil {
 		return t, err
 	}
-	for _, u := range strings.Fields(uses) {
+	for u := range strings.FieldsSeq(uses) {
 		t.Uses = append(t.Uses, jpki.Use(u))
 	}
 	t.Ended = ended.Valid
