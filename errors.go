@@ -47,6 +47,11 @@ const (
 	Conflict           Problem = "conflict"             // somebody else changed it at the same time
 	ChallengeInvalid   Problem = "challenge-invalid"    // unknown, used, expired or bound to something else
 	EvidenceNotKept    Problem = "evidence-not-kept"    // the verdict is known, but not what it was reached from
+	UnknownTenant      Problem = "unknown-tenant"       // the caller acts for no such relying party
+	UnknownUser        Problem = "unknown-user"         // the relying party knows nobody by this identifier
+	ConsentRequired    Problem = "consent-required"     // no consent in force covers this
+	NotAvailableYet    Problem = "not-available-yet"    // no newer signature certificate than the one the relying party knows
+	CursorExpired      Problem = "cursor-expired"       // what came behind that position is not kept any more
 
 	// Ourselves.
 	InProgress       Problem = "in-progress" // the same request is being worked on

@@ -109,8 +109,15 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 			return nil, err
 		}
 	}
+	if err := s.registerBank(ctx); err != nil {
+		return nil, err
+	}
+	relying, err := s.relying()
+	if err != nil {
+		return nil, err
+	}
 	if s.station, err = api.New(api.Config{
-		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Delegate: certifyDelegate(s.keys.all),
+		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Relying: relying, Delegate: certifyDelegate(s.keys.all),
 	}); err != nil {
 		return nil, err
 	}
@@ -143,6 +150,8 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		func(ctx context.Context) error { return s.markDirty(ctx, changes, dirty) },
 		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
+		s.ca.FollowChanges,
+		boot.Every(s.log, "forget changes told long ago", time.Hour, func(ctx context.Context) error { _, err := s.ca.ForgetChanges(ctx, changesKept); return err }),
 		boot.Every(s.log, "publish status snapshots", time.Minute, s.publishSnapshots),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
