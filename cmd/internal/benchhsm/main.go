@@ -36,11 +36,15 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
 	length := flag.Duration("length", time.Second, "how long each measurement of a round takes")
 	at := flag.Int("at", 16, "how many goroutines ask at once")
+	only := flag.String("only", "", "measure this algorithm alone, and no recovery")
 	sessions := flag.Int("sessions", 4, "sessions of jpki-signer; the raw rate has one for each goroutine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := bench{program: *program, rounds: *rounds, length: *length, at: *at, sessions: *sessions}
+	if *only != "" {
+		algorithms, b.alone = []string{*only}, true
+	}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "benchhsm:", err)
 		os.Exit(1)
@@ -57,6 +61,7 @@ type bench struct {
 	length   time.Duration
 	at       int
 	sessions int
+	alone    bool
 
 	dir   string
 	store softhsm.Store
@@ -121,6 +126,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		fmt.Printf("%-10s %10.0f %18.0f (%.2f) %18.0f (%.2f)\n", alg, median("raw"), median("all"), median("all")/median("raw"), median("few"), median("few")/median("raw"))
 	}
 	// 3.
+	if b.alone {
+		return nil
+	}
 	return b.recovery(ctx, client)
 }
 
