@@ -131,7 +131,10 @@ func TestTokenAwayUnderLoad(t *testing.T) {
 	l.end()
 	// With nobody asking, too.
 	rename(t, s.store.Tokens(), s.store.Tokens()+".away")
-	s.eventually("notice while idle", func() bool { code, body := s.get("/readyz"); return code == 503 && strings.Contains(body, "no token signs with k") })
+	s.eventually("notice while idle", func() bool {
+		code, body := s.get("/readyz")
+		return code == 503 && strings.Contains(body, "no token signs with k")
+	})
 	impatient, err := hsm.Open(t.Context(), s.uri("k", signer.ForCertificate, 50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +211,10 @@ func TestModuleHangsAndCrashes(t *testing.T) {
 	l := s.load(s.open("k"), 16)
 	for i, fault := range []string{"crash", "hang", "crash", "hang"} {
 		write(t, filepath.Join(folder, fault), "")
-		s.eventually("one restart for each "+fault, func() bool { _, body := s.get("/metrics"); return strings.Contains(body, "jpki_signer_restarts "+itoa(i+1)+"\n") })
+		s.eventually("one restart for each "+fault, func() bool {
+			_, body := s.get("/metrics")
+			return strings.Contains(body, "jpki_signer_restarts "+itoa(i+1)+"\n")
+		})
 		s.grows(l)
 	}
 	l.end()
@@ -243,10 +249,16 @@ func TestWrongPIN(t *testing.T) {
 	s.stop()
 	before := logins()
 	write(t, s.store.PINFile("a"), "000000\n")
-	refused := func() bool { code, _ := s.get("/readyz"); return code == 503 && strings.Contains(s.logged(), "pin-refused") }
+	refused := func() bool {
+		code, _ := s.get("/readyz")
+		return code == 503 && strings.Contains(s.logged(), "pin-refused")
+	}
 	for range 3 {
 		s.start()
-		s.eventually("refusal", func() bool { _, body := s.get("/metrics"); return strings.Contains(body, `outcome="pin-refused"} 1`) && refused() })
+		s.eventually("refusal", func() bool {
+			_, body := s.get("/metrics")
+			return strings.Contains(body, `outcome="pin-refused"} 1`) && refused()
+		})
 		if out, code := s.call("-config", filepath.Join(s.dir, "signer.yaml"), "-check"); code != exitUsage || !strings.Contains(out, "PIN was refused") {
 			t.Errorf("-check: %d %s", code, out)
 		}

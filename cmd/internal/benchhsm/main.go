@@ -112,8 +112,14 @@ func (b *bench) run(ctx context.Context) (err error) {
 		for range b.rounds {
 			for kind, sign := range map[string]func(int, []byte) error{
 				"raw": func(i int, digest []byte) error { return raw.sign(i, alg, digest) },
-				"all": func(_ int, digest []byte) error { _, err := keys["all"].Sign(rand.Reader, digest, crypto.SHA256); return err },
-				"few": func(_ int, digest []byte) error { _, err := keys["few"].Sign(rand.Reader, digest, crypto.SHA256); return err },
+				"all": func(_ int, digest []byte) error {
+					_, err := keys["all"].Sign(rand.Reader, digest, crypto.SHA256)
+					return err
+				},
+				"few": func(_ int, digest []byte) error {
+					_, err := keys["few"].Sign(rand.Reader, digest, crypto.SHA256)
+					return err
+				},
 			} {
 				rate, err := b.measure(ctx, sign)
 				if err != nil {
