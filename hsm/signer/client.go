@@ -203,6 +203,13 @@ type Key struct {
 	public crypto.PublicKey
 }
 
+// For returns the same key, used for another purpose.
+func (k *Key) For(p Purpose) *Key {
+	ref := k.ref
+	ref.Purpose = p
+	return &Key{client: k.client, ref: ref, public: k.public}
+}
+
 // Public returns the public key, as it was when the key was opened.
 func (k *Key) Public() crypto.PublicKey { return k.public }
 

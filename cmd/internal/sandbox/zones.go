@@ -146,6 +146,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
 		boot.Every(s.log, "publish status snapshots", time.Minute, s.publishSnapshots),
+		boot.Every(s.log, "record the use of keys", 2*time.Second, s.auditKeys),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
 }
