@@ -111,7 +111,7 @@ func readConfig(path string) (*config, error) {
 func (k *key) check() error {
 	switch {
 	case !signer.ValidName(k.Name):
-		return errors.New("name must be 1 to 64 letters, digits, - _ and .")
+		return errors.New("name must be 1 to 64 of letters, digits and - _ . only")
 	case k.Algorithm != string(hsm.RSA2048) && k.Algorithm != string(hsm.P256) && k.Algorithm != string(hsm.P384):
 		return fmt.Errorf("algorithm must be %s, %s or %s", hsm.RSA2048, hsm.P256, hsm.P384)
 	case len(k.At) == 0:

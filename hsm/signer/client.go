@@ -65,7 +65,7 @@ func ParseRef(uri string) (Ref, error) {
 		}
 	}
 	if !ValidName(r.Key) {
-		return Ref{}, errors.New("key URI names no key: ?key=NAME of letters, digits, - _ and .")
+		return Ref{}, errors.New("key URI names no key, as ?key=NAME does, of letters, digits, and - _ . alone")
 	}
 	return r, nil
 }

@@ -77,7 +77,7 @@ func New(cfg Config) (*Server, error) {
 	for _, k := range cfg.Keys {
 		switch {
 		case !ValidName(k.Name):
-			return nil, fmt.Errorf("signer: key name %q is not made of letters, digits, - _ and .", k.Name)
+			return nil, fmt.Errorf("signer: key name %q is not made of letters, digits, and - _ . alone", k.Name)
 		case s.keys[k.Name] != nil:
 			return nil, fmt.Errorf("signer: key %s: twice", k.Name)
 		case k.Backend == nil || k.AtOnce < 1 || k.PerPeer < 1 || k.Verified < 1:
