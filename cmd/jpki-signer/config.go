@@ -91,7 +91,7 @@ func readConfig(path string) (*config, error) {
 	case len(c.Keys) == 0:
 		err = errors.New("keys: at least one is required")
 	}
-	c.mode = os.FileMode(mode) //nolint:gosec // one of two
+	c.mode = os.FileMode(mode)
 	if err == nil && c.Group != "" {
 		c.gid, err = lookUp(c.Group, groupNumber)
 	}
@@ -154,13 +154,13 @@ func (k *key) rules() (rules []signer.Rule, err error) {
 		}
 		if a.User != "" && err == nil {
 			if n, err = lookUp(a.User, userNumber); err == nil {
-				id := uint32(n) //nolint:gosec // parsed as 32 bits
+				id := uint32(n)
 				r.UID = &id
 			}
 		}
 		if a.Group != "" && err == nil {
 			if n, err = lookUp(a.Group, groupNumber); err == nil {
-				id := uint32(n) //nolint:gosec // parsed as 32 bits
+				id := uint32(n)
 				r.GID = &id
 			}
 		}

@@ -14,7 +14,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func TestConfigRefuses(t *testing.T) {
 	dir := t.TempDir()
 	good := "listen: s.sock\nstate: state\nkeys:\n  - name: k\n    algorithm: p-256\n    at: [\"file:k.pem\"]\n    allow: [{user: \"0\", purposes: [crl]}]\n"
-	token := "pkcs11:token=a;object=k?module-path=/m.so&pin-source=file:/pin"
+	place := "pkcs11:token=a;object=k?module-path=/m.so&pin-source=file:/pin"
 	for _, c := range []struct{ old, new, want string }{
 		{"", "", ""},
 		{"listen: s.sock\n", "", "listen is required"},
@@ -30,7 +30,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"p-256", "p-521", "algorithm must be"},
 		{`["file:k.pem"]`, `[]`, "a URI is required"},
 		{`["file:k.pem"]`, `["file:k.pem", "file:l.pem"]`, "no second place"},
-		{`["file:k.pem"]`, `["` + token + `"]`, ""},
+		{`["file:k.pem"]`, `["` + place + `"]`, ""},
 		{`["file:k.pem"]`, `["pkcs11:token=a;object=k?module-path=/m.so"]`, "no pin-source"},
 		{`["file:k.pem"]`, `["pkcs11:token=a;object=k?module-path=/m.so&pin-value=1234"]`, "does not belong into a URI"},
 		{`[{user: "0", purposes: [crl]}]`, `[]`, "nobody is admitted"},

@@ -186,7 +186,7 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		}
 		return w.slotsDown()
 	}, w.metrics(server)...)
-	log.Info("serving", slog.String("socket", l.Addr().String()), slog.String("admin", admin.Addr().String()))
+	log.InfoContext(ctx, "serving", slog.String("socket", l.Addr().String()), slog.String("admin", admin.Addr().String()))
 	err = boot.Run(ctx, log, []boot.Service{{Name: "admin", Listener: admin, Handler: handler}},
 		boot.Serve("signer", server, l), boot.Every(log, "record of use", c.Record, func(context.Context) error { return meter.Keep() }))
 	// 3.

@@ -48,6 +48,7 @@ type Slot struct {
 	live     *child
 	bells    []*bell
 	restarts atomic.Uint64
+	doubted  atomic.Bool       // the log has that the slot has another key than the others
 	missing  map[string]string // keys that were not there, or did not sign, when the slot was last up
 }
 
@@ -120,7 +121,7 @@ func (s *Slot) Run(ctx context.Context) error {
 			pause = leastPause
 		}
 		state, _ := s.State()
-		s.cfg.Log.Warn("a token is out of use", slog.String("token", s.cfg.Token.String()), slog.String("state", string(state)), slog.Any("error", err))
+		s.cfg.Log.WarnContext(ctx, "a token is out of use", slog.String("token", s.cfg.Token.String()), slog.String("state", string(state)), slog.Any("error", err))
 		sleep(ctx, pause)
 		pause = min(2*pause, mostPause)
 	}
@@ -170,12 +171,12 @@ func (s *Slot) once(ctx context.Context) error {
 	s.missing = found.Missing
 	s.mu.Unlock()
 	for name, why := range found.Missing {
-		s.cfg.Log.Error("a key is not on its token", slog.String("key", name), slog.String("token", s.cfg.Token.String()), slog.String("error", why))
+		s.cfg.Log.ErrorContext(ctx, "a key is not on its token", slog.String("key", name), slog.String("token", s.cfg.Token.String()), slog.String("error", why))
 	}
 	c.link = signer.NewLink(conn, r)
 	defer c.link.Close()
 	s.become(Up, "", c)
-	s.cfg.Log.Info("a token is in use", slog.String("token", s.cfg.Token.String()), slog.Int("keys", len(c.keys)), slog.Int("sessions", found.Sessions))
+	s.cfg.Log.InfoContext(ctx, "a token is in use", slog.String("token", s.cfg.Token.String()), slog.Int("keys", len(c.keys)), slog.Int("sessions", found.Sessions))
 	err = s.watch(ctx, c)
 	s.become(Lost, err.Error(), nil)
 	return err
@@ -201,7 +202,7 @@ func (s *Slot) watch(ctx context.Context, c *child) error {
 		since, busy := c.link.Oldest()
 		now := s.cfg.Now()
 		switch {
-		case busy && time.Since(since) > s.cfg.Hang: //nolint:forbidigo // since is the link's, monotonic
+		case busy && time.Since(since) > s.cfg.Hang:
 			return fmt.Errorf("the token has not answered for %v", s.cfg.Hang)
 		case busy:
 			probed = now
@@ -238,7 +239,7 @@ func (s *Slot) spawn(ctx context.Context) (conn net.Conn, end func(), err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "slot"), os.NewFile(uintptr(fds[1]), "child") //nolint:gosec // descriptors
+	ours, theirs := os.NewFile(uintptr(fds[0]), "slot"), os.NewFile(uintptr(fds[1]), "child")
 	conn, err = net.FileConn(ours)
 	_ = ours.Close()
 	if err != nil {
@@ -311,7 +312,7 @@ func (s *Slot) refuse(ctx context.Context, pin string) {
 		if err == nil {
 			return
 		}
-		s.cfg.Log.Error("a refused PIN cannot be remembered, so the token is not tried again", slog.Any("error", err))
+		s.cfg.Log.ErrorContext(ctx, "a refused PIN cannot be remembered, so the token is not tried again", slog.Any("error", err))
 		sleep(ctx, time.Second)
 	}
 }
@@ -387,10 +388,10 @@ func (k *Key) Public() crypto.PublicKey {
 }
 
 // Ready reports whether some slot can sign now.
-func (k *Key) Ready() bool { return k.choose() != nil }
+func (k *Key) Ready() bool { return k.choose(context.Background()) != nil }
 
 // choose returns the child, among those with the key, that has least to do.
-func (k *Key) choose() (best *child) {
+func (k *Key) choose(ctx context.Context) (best *child) {
 	want := k.Public()
 	least := 0
 	for _, s := range k.slots {
@@ -399,7 +400,9 @@ func (k *Key) choose() (best *child) {
 			continue
 		}
 		if !pub.(interface{ Equal(crypto.PublicKey) bool }).Equal(want) {
-			k.log.Error("a token has another key under the same name and is not used", slog.String("key", k.name), slog.String("token", s.Token()))
+			if !s.doubted.Swap(true) {
+				k.log.ErrorContext(ctx, "a token has another key under the same name and is not used", slog.String("key", k.name), slog.String("token", s.Token()))
+			}
 			continue
 		}
 		if n := c.link.Pending(); best == nil || n < least {
@@ -415,7 +418,7 @@ const mostTries = 5 // of one request that costs children their lives
 func (k *Key) Sign(ctx context.Context, scheme signer.Scheme, h crypto.Hash, digest []byte) ([]byte, error) {
 	for try := 0; try < mostTries; {
 		changed := k.bell.wait()
-		c := k.choose()
+		c := k.choose(ctx)
 		if c == nil {
 			select {
 			case <-ctx.Done():
@@ -435,7 +438,7 @@ func (k *Key) Sign(ctx context.Context, scheme signer.Scheme, h crypto.Hash, dig
 		}
 		if err == nil { // gone: its child ends by itself, but must not be asked again until then
 			c.link.Close()
-			k.log.Warn("a token is lost", slog.String("key", k.name), slog.String("error", string(resp.Data)))
+			k.log.WarnContext(ctx, "a token is lost", slog.String("key", k.name), slog.String("error", string(resp.Data)))
 		}
 		try++
 	}
@@ -461,7 +464,9 @@ func (s *Slot) Try(ctx context.Context) error {
 		}
 		if state, _ := s.State(); state == Up {
 			cancel()
-			<-ended
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				return err
+			}
 			return s.incomplete()
 		}
 	}

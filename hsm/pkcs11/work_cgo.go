@@ -352,7 +352,7 @@ func Work(conn net.Conn) error {
 		return err
 	}
 	// 3.
-	w, requests, ended := signer.NewWriter(conn), make(chan signer.Request, 1024), make(chan error, 1)
+	w, requests, ended := signer.NewWriter(conn), make(chan signer.Request, 1024), make(chan struct{})
 	end := sync.OnceFunc(func() { close(ended) })
 	for _, s := range t.sessions {
 		go func() {

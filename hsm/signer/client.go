@@ -137,7 +137,7 @@ func (c *Client) Do(ctx context.Context, r Request) ([]byte, error) {
 		}
 		r.Wait = maxWait
 		if limited {
-			r.Wait = time.Until(deadline) //nolint:forbidigo // the deadline is the context's
+			r.Wait = time.Until(deadline)
 		}
 		link, err := c.connect(ctx)
 		if err == nil {

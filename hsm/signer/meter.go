@@ -89,7 +89,7 @@ func OpenMeter(path string, now func() time.Time) (*Meter, error) {
 }
 
 func (m *Meter) load() error {
-	if err := syscall.Flock(int(m.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor
+	if err := syscall.Flock(int(m.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return errors.New("another process has it open")
 	}
 	end, err := m.file.Seek(0, io.SeekEnd)

@@ -19,7 +19,7 @@ func peerOf(conn net.Conn) (Peer, error) {
 	var cred *syscall.Ucred
 	var asked error
 	if err := raw.Control(func(fd uintptr) {
-		cred, asked = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) //nolint:gosec // a descriptor
+		cred, asked = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	}); err != nil {
 		return Peer{}, err
 	}

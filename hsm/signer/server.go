@@ -110,13 +110,13 @@ func (s *Server) Serve(l net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			s.cfg.Log.Warn("accept", slog.Any("error", err))
+			s.cfg.Log.WarnContext(context.Background(), "accept", slog.Any("error", err))
 			time.Sleep(10 * time.Millisecond) // such as no file descriptors left
 			continue
 		}
 		peer, err := peerOf(conn)
 		s.mu.Lock()
-		full := len(s.conns) >= maxConns
+		full := len(s.conns) >= maxConns || s.closing.Load() // stop looks at conns under the same lock
 		if err == nil && !full {
 			s.conns[conn] = struct{}{}
 			s.work.Add(1)
@@ -237,7 +237,7 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, peer Peer, program s
 		rule = key.rule(peer, program, req.Purpose)
 	}
 	if rule < 0 {
-		s.cfg.Log.Warn("refused", slog.String("key", req.Key), slog.String("purpose", req.Purpose.String()), slog.Uint64("uid", uint64(peer.UID)), slog.Int("pid", int(peer.PID)))
+		s.cfg.Log.WarnContext(ctx, "refused", slog.String("key", req.Key), slog.String("purpose", req.Purpose.String()), slog.Uint64("uid", uint64(peer.UID)), slog.Int("pid", int(peer.PID)))
 		return fail(Refused, "no rule admits this")
 	}
 	if req.Op == OpPublic {
@@ -259,20 +259,20 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, peer Peer, program s
 	// 4.
 	if s.cfg.Usage != nil {
 		if err := s.cfg.Usage.Use(req.Key, req.Purpose); err != nil {
-			s.cfg.Log.Error("the usage cannot be recorded, so nothing is signed", slog.Any("error", err))
+			s.cfg.Log.ErrorContext(ctx, "the usage cannot be recorded, so nothing is signed", slog.Any("error", err))
 			return fail(Unavailable, "the usage cannot be recorded")
 		}
 	}
 	// 5.
 	sig, err := key.Backend.Sign(ctx, req.Scheme, req.Hash, req.Digest)
 	if err != nil {
-		s.cfg.Log.Warn("not signed", slog.String("key", req.Key), slog.Any("error", err))
+		s.cfg.Log.WarnContext(ctx, "not signed", slog.String("key", req.Key), slog.Any("error", err))
 		return fail(codeOf(err), "not signed")
 	}
 	// 6.
-	if key.signed.Add(1)%uint64(key.Verified) == 0 { //nolint:gosec // at least 1
+	if key.signed.Add(1)%uint64(key.Verified) == 0 {
 		if pub = key.Backend.Public(); pub == nil || !Verify(pub, req.Scheme, req.Hash, req.Digest, sig) {
-			s.cfg.Log.Error("a signature does not verify and was kept back", slog.String("key", req.Key))
+			s.cfg.Log.ErrorContext(ctx, "a signature does not verify and was kept back", slog.String("key", req.Key))
 			s.tally.Add("kept-back")
 			return fail(Failed, "the signature does not verify")
 		}

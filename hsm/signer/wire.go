@@ -144,12 +144,12 @@ func AppendRequest(b []byte, r Request) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0, byte(r.Op))
 	b = binary.BigEndian.AppendUint64(b, r.ID)
-	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Wait, time.Millisecond), maxWait)/time.Millisecond)) //nolint:gosec // at most 60,000
-	b = append(b, byte(r.Purpose), byte(r.Scheme), hashNumber(r.Hash), byte(len(r.Key)))                       //nolint:gosec // names are short
+	b = binary.BigEndian.AppendUint32(b, uint32(min(max(r.Wait, time.Millisecond), maxWait)/time.Millisecond))
+	b = append(b, byte(r.Purpose), byte(r.Scheme), hashNumber(r.Hash), byte(len(r.Key)))
 	b = append(b, r.Key...)
-	b = append(b, byte(len(r.Digest))) //nolint:gosec // digests are short
+	b = append(b, byte(len(r.Digest)))
 	b = append(b, r.Digest...)
-	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-4)) //nolint:gosec // at most maxRequest
+	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-4))
 	return b
 }
 
@@ -184,7 +184,7 @@ func ParseRequest(b []byte) (Request, error) {
 
 // AppendResponse appends a response as a frame.
 func AppendResponse(b []byte, r Response) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(9+len(r.Data))) //nolint:gosec // at most maxResponse
+	b = binary.BigEndian.AppendUint32(b, uint32(9+len(r.Data)))
 	b = append(b, byte(r.Code))
 	b = binary.BigEndian.AppendUint64(b, r.ID)
 	return append(b, r.Data...)
@@ -205,7 +205,7 @@ func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || uint64(n) > uint64(limit) { //nolint:gosec // limits are positive
+	if n == 0 || uint64(n) > uint64(limit) {
 		return nil, errors.New("a frame is longer than admitted")
 	}
 	if cap(buf) < int(n) {

@@ -142,15 +142,16 @@ func (b *bench) socket() string { return filepath.Join(b.dir, "s.sock") }
 
 // start makes the keys and starts a signer, which stop ends.
 func (b *bench) start(ctx context.Context) (stop func(), err error) {
-	text := fmt.Sprintf("listen: s.sock\nstate: state\nadmin: 127.0.0.1:0\nsessions: %d\nkeys:\n", b.sessions)
+	var text strings.Builder
+	fmt.Fprintf(&text, "listen: s.sock\nstate: state\nadmin: 127.0.0.1:0\nsessions: %d\nkeys:\n", b.sessions)
 	for _, alg := range algorithms {
 		for kind, verify := range map[string]int{"all": 1, "few": 1000} {
-			text += fmt.Sprintf("  - {name: %s-%s, algorithm: %s, at: [%q], verify: %d, allow: [{user: %q, purposes: [certificate]}]}\n",
+			fmt.Fprintf(&text, "  - {name: %s-%s, algorithm: %s, at: [%q], verify: %d, allow: [{user: %q, purposes: [certificate]}]}\n",
 				alg, kind, alg, b.store.URI("bench", alg), verify, fmt.Sprint(os.Getuid()))
 		}
 	}
 	path := filepath.Join(b.dir, "signer.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
 	for _, alg := range algorithms {

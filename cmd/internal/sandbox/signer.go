@@ -148,14 +148,15 @@ func (s *System) makeToken(ctx context.Context, program string, tokens softhsm.S
 	if err := tokens.Init(ctx, sandboxToken, rand.Text()); err != nil {
 		return err
 	}
-	text := "# Made by jpki sandbox -hsm; jpki-signer -example explains it.\nlisten: s.sock\nstate: state\nadmin: 127.0.0.1:0\nrecord: 1s\nkeys:\n"
+	var text strings.Builder
+	text.WriteString("# Made by jpki sandbox -hsm; jpki-signer -example explains it.\nlisten: s.sock\nstate: state\nadmin: 127.0.0.1:0\nrecord: 1s\nkeys:\n")
 	for _, name := range jpki.CAs {
 		id := jpki.IssuerID{CA: name, Generation: 1}
-		text += fmt.Sprintf("  - name: %s\n    algorithm: %s\n    at: [%q]\n    allow: [{user: \"%d\", purposes: [certificate, crl, other], rate: 2000, burst: 4000}]\n",
+		fmt.Fprintf(&text, "  - name: %s\n    algorithm: %s\n    at: [%q]\n    allow: [{user: \"%d\", purposes: [certificate, crl, other], rate: 2000, burst: 4000}]\n",
 			id, s.profile.authority, tokens.URI(sandboxToken, id.String()), os.Getuid())
 	}
 	draft := s.dir.signerConfig() + ".new"
-	if err := os.WriteFile(draft, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(draft, []byte(text.String()), 0o600); err != nil {
 		return err
 	}
 	for _, name := range jpki.CAs {
