@@ -16,7 +16,7 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-night bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean bench-api lint-api
+.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-night bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean bench-api lint-api bench-hsm
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
@@ -25,10 +25,13 @@ help: ## explain the targets
 	@echo "  make fuzz FUZZTIME=1m   fuzzes for longer"
 	@echo "  make soak SOAK=500      soaks for longer"
 
-build: ## build every program into bin/, static, without cgo
+# jpki-signer alone loads vendors' libraries and so needs cgo; built without a C compiler, it has keys in files only.
+build: ## build every program into bin/, static, without cgo but for jpki-signer
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ \
 	  $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./cmd/...)
+	@if command -v $$($(GO) env CC) >/dev/null; then echo "CGO_ENABLED=1 $(GO) build -o bin/ ./cmd/jpki-signer"; CGO_ENABLED=1 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-signer; \
+	  else echo "no C compiler: bin/jpki-signer has keys in files only"; fi
 
 run: build ## build, then run everything in one process and play the life of a card (ARGS=…)
 	bin/jpki sandbox -dir var/sandbox $(ARGS)
@@ -69,6 +72,11 @@ bench-crl: ## measure the publication of long CRLs against a limit, crypto/x509 
 bench-front: ## measure HTTP fronts for OCSP against nginx answering from memory (Debian: nginx-light, wrk; ARGS='-rounds 3')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchocsp ./cmd/internal/benchocsp
 	@bin/benchocsp fronts $(ARGS)
+
+bench-hsm: ## measure signing through jpki-signer against SoftHSM's own C_Sign, and recovery (ARGS='-rounds 5', -only p-256)
+	@deploy/test/install.sh
+	@CGO_ENABLED=1 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-signer ./cmd/internal/benchhsm
+	@bin/benchhsm $(ARGS)
 
 bench-night: ## measure the check of ten million customers against a snapshot and a CRL (ARGS='-lines N')
 	@$(GO) build -tags $(GOTAGS) -o bin/benchnight ./cmd/internal/benchnight

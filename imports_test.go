@@ -21,7 +21,9 @@ import (
 // and only tests may import it.
 const packages = `
 	.:                 -
-	hsm:               -
+	hsm:               hsm/signer
+	hsm/signer:        -
+	hsm/pkcs11:        hsm/signer
 	hsm/card:          -
 	ocsp:              -
 	ocsp/status:       ocsp
@@ -73,6 +75,7 @@ const rooms = `
 	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
+	github.com/miekg/pkcs11:             hsm/pkcs11 cmd/internal/benchhsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
 	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme

@@ -19,6 +19,8 @@ missing() { # prints the Debian packages still to be installed
   has xmllint || echo libxml2-utils
   has xmlsec1 || echo xmlsec1
   has javac || echo default-jdk-headless
+  has softhsm2-util || echo softhsm2
+  has cc || printf 'gcc\nlibc6-dev\n' # for jpki-signer, which loads PKCS #11 modules
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }
 

@@ -153,6 +153,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		s.ca.FollowChanges,
 		boot.Every(s.log, "forget changes told long ago", time.Hour, func(ctx context.Context) error { _, err := s.ca.ForgetChanges(ctx, changesKept); return err }),
 		boot.Every(s.log, "publish status snapshots", time.Minute, s.publishSnapshots),
+		boot.Every(s.log, "record the use of keys", 2*time.Second, s.auditKeys),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
 }
