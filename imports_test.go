@@ -23,6 +23,7 @@ const packages = `
 	.:                 -
 	hsm:               -
 	hsm/card:          -
+	hsm/card/reader:   hsm/card
 	ocsp:              -
 	ocsp/status:       ocsp
 	ocsp/front:        ocsp
