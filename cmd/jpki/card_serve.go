@@ -81,7 +81,10 @@ With -feed there is one slot, and the cards come one after the other: each once 
 			}
 			f := feeder{out: c.ErrOrStderr()}
 			if feed {
-				for _, k := range cards {
+				for i, k := range cards {
+					if i > 0 {
+						time.Sleep(reader.SwapTime)
+					}
 					if err := f.show(c.Context(), slot, k, true); err != nil || c.Context().Err() != nil {
 						return err
 					}

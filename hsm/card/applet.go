@@ -162,11 +162,11 @@ func (s *Session) Transmit(command []byte) (response []byte) {
 
 func (s *Session) answer(c Command) ([]byte, StatusWord) {
 	switch {
-	case c.Class&0x60 == 0 && c.Class&0x10 != 0: // the first interindustry class; the second one has channels 4 and up
+	case c.Class&0xE0 == 0 && c.Class&0x10 != 0: // ISO/IEC 7816-4 §5.4.1
 		return nil, StatusNoChaining
 	case c.Class&0xE0 == 0 && c.Class&0x0C != 0:
 		return nil, StatusNoMessaging
-	case c.Class&0xE0 == 0 && c.Class != 0:
+	case c.Class&0xE0 == 0 && c.Class != 0, c.Class&0xC0 == 0x40:
 		return nil, StatusNoChannels
 	case c.Class != 0 && c.Class != 0x80:
 		return nil, StatusNoClass

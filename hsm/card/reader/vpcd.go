@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 )
 
 // DefaultSlot is where vpcd waits for the card of its first slot; the second is at the next port.
 const DefaultSlot = "127.0.0.1:35963"
+
+// SwapTime is how long a slot should be empty before the next card: pcscd looks at it every 400 ms, and a card that comes between two looks
+// would be taken for the one before it, or for none.
+const SwapTime = time.Second
 
 // A Card answers a reader. It is used by one goroutine at a time.
 type Card interface {
