@@ -83,7 +83,11 @@ With -feed there is one slot, and the cards come one after the other: each once 
 			if feed {
 				for i, k := range cards {
 					if i > 0 {
-						time.Sleep(reader.SwapTime)
+						select {
+						case <-c.Context().Done():
+							return nil
+						case <-time.After(reader.SwapTime):
+						}
 					}
 					if err := f.show(c.Context(), slot, k, true); err != nil || c.Context().Err() != nil {
 						return err

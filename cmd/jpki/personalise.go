@@ -281,6 +281,8 @@ func (l *line) oneCard(ctx context.Context, c *reader.Client, name string) (agai
 	switch {
 	case err == nil:
 		return false, "", nil
+	case errors.Is(err, errFree):
+		return true, "", nil
 	case ctx.Err() != nil || errors.Is(err, reader.ErrDaemonGone):
 		return false, "", err
 	case errors.Is(err, reader.ErrCardGone):
@@ -295,6 +297,9 @@ func (l *line) oneCard(ctx context.Context, c *reader.Client, name string) (agai
 
 // refusals are the authority's answers that are about the holder. After any other the line stops.
 var refusals = []jpki.Problem{jpki.UnknownHolder, jpki.NotEligible, jpki.AlreadyCertified, jpki.NoValidityLeft, jpki.WrongMunicipality, jpki.Malformed, jpki.MyNumberPresent}
+
+// errFree is the error of a card whose holder was refused: it is for the next.
+var errFree = errors.New("the card is free")
 
 // errUnfit is the error of a card with which nothing is to be done here.
 var errUnfit = errors.New("not for this queue")
@@ -338,7 +343,10 @@ func (l *line) personalise(ctx context.Context, t *reader.Terminal, name string)
 		}
 		l.note("%s: card %s for %s: %s", name, id, e.Holder, explain(err))
 		e.Step = refused
-		return l.record(e)
+		if err := l.record(e); err != nil {
+			return err
+		}
+		return errFree
 	}
 	// 4.
 	if _, err := t.SelectPersonalisation(ctx); err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
 	"github.com/openjpki/jpki/hsm/card"
 	"github.com/openjpki/jpki/hsm/card/reader"
@@ -121,11 +122,11 @@ func checkCards(t *testing.T, env sandbox.Env, cards []*card.Card, out string, h
 			}
 		}
 		n := 0
-		for found, err := range station.Search(t.Context(), searchToken(c.ID())) {
+		for found, err := range station.Search(t.Context(), client.Search{Token: c.ID()}) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n++; served[found.Holder] != c.ID() || found.State != jpki.GoodState {
+			if n++; served[found.Holder] != c.ID() || found.State != jpki.Good {
 				t.Errorf("card %s: a certificate of %s, %s", c.ID(), found.Holder, found.State)
 			}
 		}
@@ -195,7 +196,7 @@ func TestPersonaliseAHundredCards(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatalf("%v\n%s", err, notes.String())
 		}
-		l.station.CloseIdleConnections()
+		l.station.CloseIdle()
 		return out.String()
 	}
 	out := personalise(holders[:warm], cards[:warm])

@@ -53,8 +53,8 @@ func (t *Terminal) ask(ctx context.Context, c card.Command) (data []byte, w card
 			return nil, 0, err
 		}
 		part, w, err := card.ParseResponse(response)
-		if err != nil {
-			return nil, 0, err
+		if err != nil { // torn off
+			return nil, 0, fmt.Errorf("%w: %w", ErrCardGone, err)
 		}
 		data = append(data, part...)
 		n, more := w.Rest()
