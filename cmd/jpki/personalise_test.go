@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
@@ -139,7 +141,7 @@ func checkCards(t *testing.T, env sandbox.Env, cards []*card.Card, out string, h
 // resources is what must not grow with the number of cards.
 type resources struct{ files, daemonFiles, goroutines, heap int }
 
-func measure(t *testing.T, d *readertest.Daemon) resources {
+func measure(t *testing.T, daemons []*readertest.Daemon) resources {
 	t.Helper()
 	count := func(pid int) int {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -155,17 +157,25 @@ func measure(t *testing.T, d *readertest.Daemon) resources {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return resources{count(os.Getpid()), count(d.PID()), runtime.NumGoroutine(), int(m.HeapAlloc)}
+	r := resources{files: count(os.Getpid()), goroutines: runtime.NumGoroutine(), heap: int(m.HeapAlloc)}
+	for _, d := range daemons {
+		r.daemonFiles += count(d.PID())
+	}
+	return r
 }
 
-// A hundred virtual cards go through eight readers. Before, in the middle of and after it the files, goroutines and memory of this process, which
-// is station and cards at once, and the files of pcscd are counted.
+// A hundred virtual cards go through six readers of three daemons. In between and after it the files, goroutines and memory of this process, which
+// is station and cards at once, and the files of the daemons are counted.
 func TestPersonaliseAHundredCards(t *testing.T) {
 	env := nextSandbox(t)
-	d := readertest.Start(t, 4)
+	d := []*readertest.Daemon{readertest.Start(t), readertest.Start(t), readertest.Start(t)}
 	const n, warm = 100, 16
 	holders, cards := registerHolders(t, env, n), blankCards(t, n)
-	feed := func(cards []*card.Card) {
+	// at personalises the cards at one daemon's readers.
+	at := func(ctx context.Context, d *readertest.Daemon, holders []string, cards []*card.Card) (string, error) {
+		l, out, notes := newLine(t, env, d.Socket)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
 		waiting := make(chan *card.Card, len(cards))
 		for _, c := range cards {
 			waiting <- c
@@ -176,28 +186,38 @@ func TestPersonaliseAHundredCards(t *testing.T) {
 			slots.Go(func() {
 				f := feeder{out: new(buffer)}
 				for c := range waiting {
-					if err := f.show(t.Context(), slot, c, true); err != nil {
+					if err := f.show(ctx, slot, c, true); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(reader.SwapTime)
 				}
 			})
 		}
-		slots.Wait()
-	}
-	// personalise is done when both the line and the feeders are.
-	personalise := func(holders []string, cards []*card.Card) string {
-		l, out, notes := newLine(t, env, d.Socket)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- l.work(ctx, holders, filepath.Join(t.TempDir(), "journal")) }()
-		feed(cards)
-		if err := <-done; err != nil {
-			t.Fatalf("%v\n%s", err, notes.String())
+		err := l.work(ctx, holders, filepath.Join(t.TempDir(), "journal"))
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, notes.String())
+			cancel()
 		}
+		slots.Wait()
 		l.station.CloseIdle()
-		return out.String()
+		return out.String(), err
+	}
+	personalise := func(holders []string, cards []*card.Card) (out string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		parts := make([]string, len(d))
+		var lines errgroup.Group
+		for i := range d {
+			from, to := len(cards)*i/len(d), len(cards)*(i+1)/len(d)
+			lines.Go(func() (err error) {
+				parts[i], err = at(ctx, d[i], holders[from:to], cards[from:to])
+				return err
+			})
+		}
+		if err := lines.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(parts, "")
 	}
 	out := personalise(holders[:warm], cards[:warm])
 	before := measure(t, d)
@@ -240,7 +260,7 @@ func (s *torn) Transmit(command []byte) []byte {
 // station is killed too and goes on by its journal.
 func TestPulledCardGoesOn(t *testing.T) {
 	env := nextSandbox(t)
-	d := readertest.Start(t, 1)
+	d := readertest.Start(t)
 	holders, cards := registerHolders(t, env, 1), blankCards(t, 1)
 	c, journal := cards[0], filepath.Join(t.TempDir(), "journal")
 	var l *line
@@ -311,7 +331,7 @@ func TestPulledCardGoesOn(t *testing.T) {
 // the way. The same command again has nothing left to do.
 func TestPersonaliseThroughTrouble(t *testing.T) {
 	env := nextSandbox(t)
-	d := readertest.Start(t, 1)
+	d := readertest.Start(t)
 	holders, cards := registerHolders(t, env, 6), blankCards(t, 6)
 	queue, journal := append([]string{"H-nobody"}, holders...), filepath.Join(t.TempDir(), "journal")
 	if err := os.WriteFile(journal, []byte(`{"card":"torn`), 0o600); err != nil {

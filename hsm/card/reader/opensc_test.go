@@ -41,7 +41,7 @@ func withOpenSC(t *testing.T) *outside {
 	for _, name := range []string{"opensc-tool", "pkcs15-tool", "pkcs11-tool", "openssl"} {
 		tool(t, name)
 	}
-	o := &outside{t: t, d: readertest.Start(t, 1), dir: t.TempDir(), card: todaysCard(t)}
+	o := &outside{t: t, d: readertest.Start(t), dir: t.TempDir(), card: todaysCard(t)}
 	insert(t, o.d.Slots[0], o.card)
 	await(t, dial(t, o.d), 1)
 	return o

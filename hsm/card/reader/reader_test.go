@@ -161,7 +161,7 @@ func tool(t *testing.T, name string) string {
 
 // A card of each generation, through vpcd and pcscd: PINs, files, signatures, and what happens when it is pulled.
 func TestTerminalThroughPCSC(t *testing.T) {
-	d := readertest.Start(t, 1)
+	d := readertest.Start(t)
 	client := dial(t, d)
 	for _, of := range []card.KeyType{card.RSA2048, card.P384} {
 		c := todaysCard(t)
@@ -227,7 +227,7 @@ func TestTerminalThroughPCSC(t *testing.T) {
 		_ = conn.Disconnect(t.Context())
 		await(t, client, 0)
 		time.Sleep(reader.SwapTime)
-		if _, err := client.Connect(t.Context(), "Virtual 0 00 00"); !errors.Is(err, reader.ErrCardGone) {
+		if _, err := client.Connect(t.Context(), "Virtual 00 00"); !errors.Is(err, reader.ErrCardGone) {
 			t.Errorf("%s: without a card: %v", of, err)
 		}
 	}
@@ -248,7 +248,7 @@ func TestTerminalThroughPCSC(t *testing.T) {
 // pcscd is killed while two readers work as fast as they can: everybody learns it at once, and goes on with the same cards and counters once
 // there is a new one.
 func TestDaemonKilledUnderLoad(t *testing.T) {
-	d := readertest.Start(t, 1)
+	d := readertest.Start(t)
 	cards := []*card.Card{todaysCard(t), todaysCard(t)}
 	for i, c := range cards {
 		insert(t, d.Slots[i], c)

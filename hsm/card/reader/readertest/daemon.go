@@ -28,16 +28,16 @@ const patience = time.Minute
 // A Daemon is a running pcscd.
 type Daemon struct {
 	Socket string
-	Slots  []string // host:port of every virtual reader's card
+	Slots  []string // host:port of each virtual reader's card
 	tb     testing.TB
 	dir    string
 	cmd    *exec.Cmd
 	ended  chan struct{}
 }
 
-// Start runs a pcscd with so many pairs of readers until the test ends. Without pcscd or vpcd the test is skipped or, with JPKI_TEST_REQUIRE=1,
+// Start runs a pcscd with two readers, which is all that vpcd has in one process, until the test ends. Without pcscd or vpcd the test is skipped or, with JPKI_TEST_REQUIRE=1,
 // fails.
-func Start(tb testing.TB, pairs int) *Daemon {
+func Start(tb testing.TB) *Daemon {
 	tb.Helper()
 	for _, path := range []string{program, driver} {
 		if _, err := os.Stat(path); err != nil {
@@ -52,15 +52,13 @@ func Start(tb testing.TB, pairs int) *Daemon {
 	if err := os.Mkdir(filepath.Join(d.dir, "readers"), 0o700); err != nil {
 		tb.Fatal(err)
 	}
-	for i := range pairs {
-		port := freePair(tb)
-		for p := port; p < port+2; p++ {
-			d.Slots = append(d.Slots, net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
-		}
-		config := fmt.Sprintf("FRIENDLYNAME \"Virtual %d\"\nDEVICENAME /dev/null:%d\nLIBPATH %s\nCHANNELID %d\n", i, port, driver, port)
-		if err := os.WriteFile(filepath.Join(d.dir, "readers", strconv.Itoa(i)), []byte(config), 0o600); err != nil {
-			tb.Fatal(err)
-		}
+	port := freePair(tb)
+	for p := port; p < port+2; p++ {
+		d.Slots = append(d.Slots, net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+	}
+	config := fmt.Sprintf("FRIENDLYNAME \"Virtual\"\nDEVICENAME /dev/null:%d\nLIBPATH %s\nCHANNELID %d\n", port, driver, port)
+	if err := os.WriteFile(filepath.Join(d.dir, "readers", "vpcd"), []byte(config), 0o600); err != nil {
+		tb.Fatal(err)
 	}
 	tb.Cleanup(d.Kill)
 	d.Restart()
