@@ -26,7 +26,8 @@ func TestParseCommand(t *testing.T) {
 		{"00B00000000104", &card.Command{Instruction: 0xB0, Expected: 260, Extended: true}},
 		{"00A4020C000003070707", &card.Command{Instruction: 0xA4, P1: 2, P2: 0x0C, Data: data, Extended: true}},
 		{"802A00800000030707070100", &card.Command{Class: 0x80, Instruction: 0x2A, P2: 0x80, Data: data, Expected: 256, Extended: true}},
-		{"", nil}, {"00A402", nil},
+		{"", nil},
+		{"00A402", nil},
 		{"00A4020C030707", nil},
 		{"00A4020C030707070000", nil}, // two octets of expected length after the short form
 		{"00A4020C0000", nil},
