@@ -47,7 +47,7 @@ const packages = `
 	ca/client:         -
 	ca/store:          ca/audit
 	ca/relay:          -
-	ca/ceremony:       ca hsm
+	ca/ceremony:       ca hsm verifier/cms
 	ca/api:            ca ca/client ca/store verifier
 	ca/acme:           ca ca/store
 	ca/web:            ca
@@ -75,6 +75,7 @@ const rooms = `
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
 	github.com/goccy/go-yaml:            ca ca/ceremony cmd
+	github.com/cloudflare/circl:         ca/ceremony
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca
 	github.com/spf13/cobra:              cmd

@@ -1,9 +1,15 @@
-// Package ceremony makes the certificates around the subscribers' own: OCSP delegates, servers and stations.
+// Package ceremony makes what is above the subscribers' certificates: the authorities' own keys and certificates, OCSP
+// delegates, servers and stations.
 //
+// [Hold] holds a ceremony, which one input file describes ([Plan]): a new generation, a responder's delegation, or the end of
+// a key. Each step is a line of a transcript in which every line names the hash of the one before; openssl reads what was
+// made; witnesses sign the transcript, and [Verify] checks all of it at any later time. A key's backup is shared out among
+// custodians (custody.go says what we do and what a token does).
 // A [Signer] issues under one CA key by the profiles of policy.json, an operator-readable cfssl signing policy: responders
 // under an authority's own key, servers and stations under an infrastructure CA that [NewInfrastructure] makes. It stores
-// nothing and records nothing: whoever holds a ceremony writes the audit record. Responder certificates follow RFC 6960
-// §4.2.2.2 with id-pkix-ocsp-nocheck, live 30 days at most, and pass package ca's lints before the CA key signs. A Signer is safe for concurrent use. Start at NewSigner.
+// nothing and records nothing: whoever uses it writes the audit record. Responder certificates follow RFC 6960
+// §4.2.2.2 with id-pkix-ocsp-nocheck, live 30 days at most, and pass package ca's lints before the CA key signs.
+// A Signer is safe for concurrent use; a ceremony is one person's work. Start at Hold or at NewSigner.
 package ceremony
 
 import (
