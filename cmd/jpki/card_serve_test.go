@@ -41,7 +41,7 @@ func awaitCards(t *testing.T, d *readertest.Daemon, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		states, err := c.Readers(t.Context())
 		if err != nil {

@@ -271,7 +271,7 @@ func TestPulledCardGoesOn(t *testing.T) {
 	begin := func() {
 		l, out, notes = newLine(t, env, d.Socket)
 		var ctx context.Context
-		ctx, stop = context.WithCancel(t.Context())
+		ctx, stop = context.WithCancel(t.Context()) //nolint:gosec // it is called before begin is called again, and at the end
 		done = make(chan error, 1)
 		go func(l *line) { done <- l.work(ctx, holders, journal) }(l)
 	}

@@ -1,6 +1,9 @@
 package card
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // A Command is a command APDU (ISO/IEC 7816-4:2020 §5.1).
 type Command struct {
@@ -130,7 +133,7 @@ func (w StatusWord) Rest() (n int, ok bool) {
 
 // Response returns a card's answer as it is sent.
 func (w StatusWord) Response(data []byte) []byte {
-	return append(data[:len(data):len(data)], byte(w>>8), byte(w))
+	return append(slices.Clip(data), byte(w>>8), byte(w))
 }
 
 // ParseResponse parts a card's answer, at most 65,538 octets, into its data and its status word.

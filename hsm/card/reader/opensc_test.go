@@ -238,11 +238,13 @@ func TestOpenSSLEngine(t *testing.T) {
 	o.says("openssl dgst -sha256 -verify public.pem -signature signature message", `^Verified OK`)
 
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, "hello, "+r.TLS.PeerCertificates[0].Subject.CommonName+"\n")
+		if r.TLS.PeerCertificates[0].Subject.CommonName == string(jpki.CardAuth) {
+			_, _ = io.WriteString(w, "hello, card-auth\n")
+		}
 	}))
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca}))
-	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12}
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12} //nolint:gosec // see above
 	server.TLS.Certificates = []tls.Certificate{serverCertificate(t, o)}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()

@@ -82,7 +82,7 @@ func (d *Daemon) Restart() {
 		d.tb.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	file, err := l.File()
 	if err != nil {
 		d.tb.Fatal(err)
