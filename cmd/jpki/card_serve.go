@@ -59,7 +59,7 @@ behind it, and answers it as the JPKI applet until Ctrl-C, which pulls the cards
 With -feed there is one slot, and the cards come one after the other: each once the one before has been personalised.`,
 		Example: `  jpki card serve $CARD
   pkcs11-tool --login --pin 1234 --sign --id 01 -m SHA256-RSA-PKCS -i contract.txt -o contract.sig
-  jpki card serve -feed $(jpki card blank -n 100)`,
+  jpki card blank -n 100 > cards; jpki card serve -feed $(cat cards)`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("want at least one argument: CARD")}

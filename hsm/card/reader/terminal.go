@@ -193,7 +193,8 @@ func (t *Terminal) readCertificate(ctx context.Context, id card.FileID) ([]byte,
 	}
 	var der []byte
 	for length := 4; len(der) < length; {
-		part, w, err := t.ask(ctx, card.Command{Instruction: card.InsRead, P1: byte(len(der) >> 8), P2: byte(len(der)), Expected: min(length-len(der), 256)})
+		want := min(length-len(der), 256)
+		part, w, err := t.ask(ctx, card.Command{Instruction: card.InsRead, P1: byte(len(der) >> 8), P2: byte(len(der)), Expected: want})
 		switch {
 		case err != nil:
 			return nil, err
@@ -203,6 +204,8 @@ func (t *Terminal) readCertificate(ctx context.Context, id card.FileID) ([]byte,
 			return nil, &StatusError{w}
 		case len(part) == 0:
 			return nil, errors.New("the certificate on the card is cut short")
+		case len(part) > want:
+			return nil, errors.New("the card gives more than it was asked for")
 		}
 		if der = append(der, part...); len(der) == 4 {
 			if der[0] != 0x30 || der[1] != 0x82 {
