@@ -25,6 +25,7 @@ const packages = `
 	hsm/signer:        -
 	hsm/pkcs11:        hsm/signer
 	hsm/card:          -
+	hsm/card/reader:   hsm/card
 	ocsp:              -
 	ocsp/status:       ocsp
 	ocsp/front:        ocsp
