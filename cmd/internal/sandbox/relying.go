@@ -12,9 +12,6 @@ import (
 	"github.com/openjpki/jpki/verifier"
 )
 
-// bankNumber is the fictitious bank's Corporate Number. Its check digit is right.
-const bankNumber = jpki.CorporateNumber("5835678256246")
-
 // changesKept is for how long the feed of changes can be read again.
 const changesKept = 90 * 24 * time.Hour
 
