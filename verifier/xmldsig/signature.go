@@ -197,7 +197,7 @@ func canonicalization(n c14n.Node) (c14n.Method, error) {
 
 // decode reads base64 with white space anywhere.
 func decode(s string) ([]byte, error) {
-	if strings.ContainsAny(s, " \t") { // line breaks are passed over anyway
+	if strings.IndexByte(s, ' ') >= 0 || strings.IndexByte(s, '\t') >= 0 { // line breaks are passed over anyway
 		s = strings.NewReplacer(" ", "", "\t", "").Replace(s)
 	}
 	out, err := base64.StdEncoding.DecodeString(s)
@@ -221,10 +221,6 @@ func child(n c14n.Node, space, local string) (c14n.Node, bool) {
 	if n.IsZero() {
 		return n, false
 	}
-	for _, c := range n.Elements() {
-		if c.Is(space, local) {
-			return c, true
-		}
-	}
-	return c14n.Node{}, false
+	c := n.Child(space, local)
+	return c, !c.IsZero()
 }

@@ -51,25 +51,26 @@ const (
 )
 
 // A node is all but attributes and namespaces. Nodes stand in document order: the descendants of nodes[i] are
-// nodes[i+1:nodes[i].end].
+// nodes[i+1:nodes[i].end]. They hold no pointers: there are many, and the garbage collector need not look at them.
 type node struct {
 	kind   kind
-	parent int32  // of the root: -1
-	end    int32  // one after the last descendant
-	prefix string // of an element
-	name   string // local name of an element, target of an instruction
-	space  string // namespace of an element
-	text   string // of a text, comment or instruction
-	attrs  span   // of an element, into attrs
-	decls  span   // of an element, into decls
+	parent int32 // of the root: -1
+	end    int32 // one after the last descendant
+	name   int32 // of an element or instruction, into names
+	text   int32 // of a text, comment or instruction, into texts
+	attrs  span  // of an element, into attrs
+	decls  span  // of an element, into decls
 }
 
 type span struct{ from, to int32 }
 
+// A name is that of an element or attribute, or the target of an instruction as local name.
+type name struct{ qualified, prefix, local, space string }
+
 // An attr is an attribute that declares no namespace.
 type attr struct {
-	prefix, name, space, value string
-	isID                       bool // its declaration says so, or it is xml:id
+	name  int32 // into names
+	value string
 }
 
 // A decl is a namespace declaration; an empty uri takes back the default namespace.
@@ -80,6 +81,8 @@ type Document struct {
 	nodes  []node
 	attrs  []attr
 	decls  []decl // decls[0] is that of the prefix xml
+	names  []name // names[0] is none, names[1] xml:base; most names that occur often are here once
+	texts  []string
 	limits Limits
 	ids    map[string][]int32 // elements by the values of what may identify them
 }
@@ -124,13 +127,19 @@ func (x Node) Document() *Document { return x.doc }
 
 // Is reports whether the node is an element of this namespace and local name.
 func (x Node) Is(space, local string) bool {
-	return !x.IsZero() && x.sub == 0 && x.node().kind == elementNode && x.node().name == local && x.node().space == space
+	if x.IsZero() || x.sub != 0 || x.node().kind != elementNode {
+		return false
+	}
+	n := x.name()
+	return n.local == local && n.space == space
 }
 
 func (x Node) node() *node { return &x.doc.nodes[x.n] }
 
+func (x Node) name() *name { return &x.doc.names[x.node().name] }
+
 // Name returns the namespace and the local name of an element.
-func (x Node) Name() (space, local string) { return x.node().space, x.node().name }
+func (x Node) Name() (space, local string) { return x.name().space, x.name().local }
 
 // Parent returns the element or root above, none above the root.
 func (x Node) Parent() Node {
@@ -150,13 +159,32 @@ func (x Node) Contains(y Node) bool {
 
 // Elements returns the child elements.
 func (x Node) Elements() []Node {
-	var out []Node
+	count := 0
+	for i := x.n + 1; i < x.node().end; i = x.doc.nodes[i].end {
+		if x.doc.nodes[i].kind == elementNode {
+			count++
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	out := make([]Node, 0, count)
 	for i := x.n + 1; i < x.node().end; i = x.doc.nodes[i].end {
 		if x.doc.nodes[i].kind == elementNode {
 			out = append(out, Node{doc: x.doc, n: i})
 		}
 	}
 	return out
+}
+
+// Child returns the first child element of this name, or none.
+func (x Node) Child(space, local string) Node {
+	for i := x.n + 1; i < x.node().end; i = x.doc.nodes[i].end {
+		if y := (Node{doc: x.doc, n: i}); y.Is(space, local) {
+			return y
+		}
+	}
+	return Node{}
 }
 
 // Descendants returns the elements of this name at and below the node, in document order.
@@ -173,7 +201,7 @@ func (x Node) Descendants(space, local string) []Node {
 // Attr returns the value of an attribute and whether there is one.
 func (x Node) Attr(space, local string) (string, bool) {
 	for _, a := range x.doc.attrs[x.node().attrs.from:x.node().attrs.to] {
-		if a.name == local && a.space == space {
+		if n := &x.doc.names[a.name]; n.local == local && n.space == space {
 			return a.value, true
 		}
 	}
@@ -189,12 +217,15 @@ func (x Node) Text() string {
 		return x.doc.decls[-x.sub-1].uri
 	}
 	if k := x.node().kind; k != rootNode && k != elementNode {
-		return x.node().text
+		return x.doc.texts[x.node().text]
+	}
+	if x.node().end == x.n+2 && x.doc.nodes[x.n+1].kind == textNode { // as nearly always: nothing is copied
+		return x.doc.texts[x.doc.nodes[x.n+1].text]
 	}
 	var b strings.Builder
 	for i := x.n; i < x.node().end; i++ {
 		if m := &x.doc.nodes[i]; m.kind == textNode {
-			b.WriteString(m.text)
+			b.WriteString(x.doc.texts[m.text])
 		}
 	}
 	return b.String()

@@ -114,10 +114,19 @@ type parser struct {
 	scope     map[string][]int32 // by prefix: the declarations in force, innermost last
 	entities  []string           // being expanded, outermost first
 	piece     string             // the text being read, while it is in one piece
-	pieces    strings.Builder
-	total     int       // nodes, attributes and declarations
-	raw       []rawAttr // of the tag being read, kept for its room
+	pieces    []byte             // else
+	total     int                // nodes, attributes and declarations
+	raw       []rawAttr          // of the tag being read, kept for its room
+	// Where the name that was last read of those that share a place is in doc.names, and when: it is the same name while the
+	// declarations in force are.
+	known [64]knownName
+	epoch int32 // counts changes to scope, which are fewer than Limits.Nodes twice
 }
+
+type knownName struct{ name, epoch int32 }
+
+// xmlBase is where the name xml:base is, which Canonical XML 1.1 adds.
+const xmlBase = 1
 
 func (p *parser) malformed(format string, args ...any) error {
 	return fmt.Errorf("%w at octet %d: %s", ErrMalformed, p.at, fmt.Sprintf(format, args...))
@@ -171,6 +180,8 @@ func (p *parser) document() error {
 	p.doc.nodes[0].parent = -1
 	p.doc.attrs = make([]attr, 0, min(strings.Count(p.in, "="), 1<<12))
 	p.doc.decls = append(p.doc.decls, decl{prefix: "xml", uri: xmlNamespace})
+	p.doc.names = append(make([]name, 0, 32), name{}, name{qualified: "xml:base", prefix: "xml", local: "base", space: xmlNamespace})
+	p.doc.texts = make([]string, 0, min(strings.Count(p.in, ">"), 1<<14))
 	p.open = []int32{0}
 	if strings.HasPrefix(p.in, "<?xml") && len(p.in) > 5 && isSpace(p.in[5]) {
 		declaration, err := p.until("?>")
@@ -224,6 +235,14 @@ func (p *parser) add(n node) (int32, error) {
 	return i, nil
 }
 
+// addText adds a node of a text.
+func (p *parser) addText(n node, text string) error {
+	n.text = int32(len(p.doc.texts)) // bounded by Limits.Nodes
+	p.doc.texts = append(p.doc.texts, text)
+	_, err := p.add(n)
+	return err
+}
+
 func (p *parser) comment() error {
 	text, err := p.until("--")
 	if err != nil {
@@ -235,8 +254,7 @@ func (p *parser) comment() error {
 	if err := p.characters(text); err != nil {
 		return err
 	}
-	_, err = p.add(node{kind: commentNode, text: text})
-	return err
+	return p.addText(node{kind: commentNode}, text)
 }
 
 func (p *parser) instruction() error {
@@ -258,8 +276,8 @@ func (p *parser) instruction() error {
 	if err := p.characters(text); err != nil {
 		return err
 	}
-	_, err = p.add(node{kind: instructionNode, name: target, text: text})
-	return err
+	p.doc.names = append(p.doc.names, name{qualified: target, local: target})
+	return p.addText(node{kind: instructionNode, name: int32(len(p.doc.names) - 1)}, text) // bounded by Limits.Nodes
 }
 
 // characters refuses what is no XML character (XML 1.0 §2.2).
@@ -395,7 +413,7 @@ func (p *parser) endTag() error {
 	}
 	top := p.open[len(p.open)-1]
 	n := &p.doc.nodes[top]
-	if n.kind != elementNode || !isQualified(name, n.prefix, n.name) {
+	if n.kind != elementNode || name != p.doc.names[n.name].qualified {
 		return p.malformed("end of %.40q, which was not begun last", name)
 	}
 	n.end = int32(len(p.doc.nodes)) // bounded by Limits.Nodes
@@ -404,20 +422,34 @@ func (p *parser) endTag() error {
 	return nil
 }
 
-// isQualified is name == qualified(prefix, local), without writing it.
-func isQualified(name, prefix, local string) bool {
-	if prefix == "" {
-		return name == local
+// resolve finds a name, of an element or else of an attribute, with its namespace as of the declarations in force.
+func (p *parser) resolve(qname string, element bool) (int32, error) {
+	slot := len(qname) + int(qname[0])*5 + int(qname[len(qname)-1])*3
+	if element {
+		slot += 31 // elsewhere than an attribute of that name, for which the default namespace is not
 	}
-	k := len(prefix)
-	return len(name) == k+1+len(local) && name[k] == ':' && name[:k] == prefix && name[k+1:] == local
-}
-
-func qualified(prefix, local string) string {
-	if prefix == "" {
-		return local
+	k := &p.known[slot%len(p.known)]
+	if k.name != 0 && k.epoch == p.epoch && p.doc.names[k.name].qualified == qname {
+		return k.name, nil
 	}
-	return prefix + ":" + local
+	prefix, local, err := p.split(qname)
+	if err != nil {
+		return 0, err
+	}
+	n := name{qualified: qname, prefix: prefix, local: local}
+	if element || prefix != "" {
+		if d := p.inForce(prefix); d >= 0 {
+			n.space = p.doc.decls[d].uri
+		} else if prefix != "" {
+			return 0, p.malformed("prefix %.20q is not declared", prefix)
+		}
+	}
+	if k.name == 0 || p.doc.names[k.name] != n {
+		k.name = int32(len(p.doc.names)) // bounded by Limits.Nodes
+		p.doc.names = append(p.doc.names, n)
+	}
+	k.epoch = p.epoch
+	return k.name, nil
 }
 
 // A rawAttr is an attribute as it is written.
@@ -452,11 +484,7 @@ func (p *parser) startTag() error {
 	if err != nil {
 		return err
 	}
-	n := node{kind: elementNode}
-	if n.prefix, n.name, err = p.split(qname); err != nil {
-		return err
-	}
-	i, err := p.add(n)
+	i, err := p.add(node{kind: elementNode})
 	if err != nil {
 		return err
 	}
@@ -481,12 +509,10 @@ func (p *parser) startTag() error {
 	if err := p.unique(p.doc.attrs[e.attrs.from:]); err != nil {
 		return err
 	}
-	if d := p.inForce(e.prefix); d >= 0 {
-		e.space = p.doc.decls[d].uri
-	} else if e.prefix != "" {
-		return p.malformed("prefix %.20q is not declared", e.prefix)
+	if e.name, err = p.resolve(qname, true); err != nil {
+		return err
 	}
-	if e.prefix == "xmlns" {
+	if p.doc.names[e.name].prefix == "xmlns" {
 		return p.malformed("an element with the prefix xmlns")
 	}
 	if !empty {
@@ -578,6 +604,7 @@ func (p *parser) declare(a rawAttr, element int32) error {
 			return p.malformed("prefix %.20q declared twice", prefix)
 		}
 	}
+	p.epoch++
 	p.scope[prefix] = append(p.scope[prefix], int32(len(p.doc.decls))) // bounded by Limits.Nodes
 	p.doc.decls = append(p.doc.decls, decl{prefix, a.value})
 	return nil
@@ -586,6 +613,7 @@ func (p *parser) declare(a rawAttr, element int32) error {
 // leave takes back what an element declared.
 func (p *parser) leave(n *node) {
 	for _, d := range p.doc.decls[n.decls.from:n.decls.to] {
+		p.epoch++
 		p.scope[d.prefix] = p.scope[d.prefix][:len(p.scope[d.prefix])-1]
 	}
 }
@@ -602,20 +630,13 @@ func (p *parser) attribute(raw rawAttr, element int32, qname string) error {
 	if raw.name == "xmlns" || strings.HasPrefix(raw.name, "xmlns:") {
 		return nil
 	}
-	prefix, local, err := p.split(raw.name)
+	i, err := p.resolve(raw.name, false)
 	if err != nil {
 		return err
 	}
-	a := attr{prefix: prefix, name: local, value: raw.value}
-	if prefix != "" {
-		d := p.inForce(prefix)
-		if d < 0 {
-			return p.malformed("prefix %.20q is not declared", prefix)
-		}
-		a.space = p.doc.decls[d].uri
-	}
-	a.isID = p.dtd.isID(qname, raw.name) || a.space == xmlNamespace && local == "id"
-	if a.isID || prefix == "" && (local == "Id" || local == "ID" || local == "id") {
+	a := attr{name: i, value: raw.value}
+	n := &p.doc.names[i]
+	if n.space == xmlNamespace && n.local == "id" || n.prefix == "" && (n.local == "Id" || n.local == "ID" || n.local == "id") || p.dtd.isID(qname, raw.name) {
 		if known := p.doc.ids[a.value]; len(known) == 0 || known[len(known)-1] != element {
 			p.doc.ids[a.value] = append(known, element)
 		}
@@ -629,8 +650,8 @@ func (p *parser) unique(attrs []attr) error {
 	if len(attrs) <= 8 {
 		for i, a := range attrs {
 			for _, b := range attrs[:i] {
-				if a.name == b.name && a.space == b.space {
-					return p.malformed("attribute %.40q twice", a.name)
+				if x, y := &p.doc.names[a.name], &p.doc.names[b.name]; x.local == y.local && x.space == y.space {
+					return p.malformed("attribute %.40q twice", x.local)
 				}
 			}
 		}
@@ -639,10 +660,11 @@ func (p *parser) unique(attrs []attr) error {
 	type expanded struct{ space, name string }
 	seen := make(map[expanded]bool, len(attrs))
 	for _, a := range attrs {
-		if seen[expanded{a.space, a.name}] {
-			return p.malformed("attribute %.40q twice", a.name)
+		n := &p.doc.names[a.name]
+		if seen[expanded{n.space, n.local}] {
+			return p.malformed("attribute %.40q twice", n.local)
 		}
-		seen[expanded{a.space, a.name}] = true
+		seen[expanded{n.space, n.local}] = true
 	}
 	return nil
 }
@@ -734,29 +756,28 @@ func isPlain(value string) bool {
 
 // keep adds to the text being read. A single piece is not copied.
 func (p *parser) keep(s string) {
-	if p.pieces.Len() == 0 && p.piece == "" {
+	if len(p.pieces) == 0 && p.piece == "" {
 		p.piece = s
 		return
 	}
-	if p.pieces.Len() == 0 {
-		p.pieces.WriteString(p.piece)
+	if len(p.pieces) == 0 {
+		p.pieces = append(p.pieces, p.piece...)
 	}
-	p.pieces.WriteString(s)
+	p.pieces = append(p.pieces, s...)
 }
 
 // flush ends the text being read: one node, as XPath wants it.
 func (p *parser) flush() error {
 	s := p.piece
-	if p.pieces.Len() > 0 {
-		s = p.pieces.String()
-		p.pieces.Reset()
+	if len(p.pieces) > 0 {
+		s = string(p.pieces)
+		p.pieces = p.pieces[:0]
 	}
 	p.piece = ""
 	if s == "" {
 		return nil
 	}
-	_, err := p.add(node{kind: textNode, text: s})
-	return err
+	return p.addText(node{kind: textNode}, s)
 }
 
 // predefined lists the entities that need no declaration (XML 1.0 §4.6).
@@ -863,8 +884,7 @@ func (p *parser) attributeValue(s string, b *strings.Builder) (string, error) {
 			b.WriteByte(' ')
 			continue
 		}
-		sub := *p
-		sub.in, sub.at = s, 0
+		sub := parser{doc: p.doc, in: s, dtd: p.dtd, expansion: p.expansion}
 		text, entity, err := sub.reference()
 		if err != nil {
 			return "", err

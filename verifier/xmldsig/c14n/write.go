@@ -156,34 +156,47 @@ func (w *writer) flush() {
 	w.buf = w.buf[:0]
 }
 
-func (w *writer) put(s string) {
-	if len(w.buf)+len(s) > cap(w.buf) {
-		w.flush()
-		if len(s) > cap(w.buf) {
-			if w.spend(len(s) / 32); w.err == nil {
-				_, w.err = io.WriteString(w.out, s)
+func (w *writer) put(parts ...string) {
+	for _, s := range parts {
+		if len(w.buf)+len(s) > cap(w.buf) {
+			w.flush()
+			if len(s) > cap(w.buf) {
+				if w.spend(len(s) / 32); w.err == nil {
+					_, w.err = io.WriteString(w.out, s)
+				}
+				continue
 			}
-			return
 		}
+		w.buf = append(w.buf, s...)
 	}
-	w.buf = append(w.buf, s...)
 }
 
 // The characters that are not written as they are (Canonical XML §2.3).
 var (
-	inText      = escapes{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#xD;"}
-	inAttribute = escapes{'&': "&amp;", '<': "&lt;", '"': "&quot;", '\t': "&#x9;", '\n': "&#xA;", '\r': "&#xD;"}
-	inOther     = escapes{'\r': "&#xD;"}
+	inText      = newEscapes(map[byte]string{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#xD;"})
+	inAttribute = newEscapes(map[byte]string{'&': "&amp;", '<': "&lt;", '"': "&quot;", '\t': "&#x9;", '\n': "&#xA;", '\r': "&#xD;"})
+	inOther     = newEscapes(map[byte]string{'\r': "&#xD;"})
 )
 
-type escapes [64]string // by ASCII character; all of them are below 64
+// escapes has a bit for each character that is not written as it is; all of them are below 64.
+type escapes struct {
+	set     uint64
+	written map[byte]string
+}
+
+func newEscapes(written map[byte]string) *escapes {
+	e := &escapes{written: written}
+	for c := range written {
+		e.set |= 1 << c
+	}
+	return e
+}
 
 func (w *writer) escape(s string, e *escapes) {
 	from := 0
 	for i := range len(s) {
-		if c := s[i]; c < 64 && e[c] != "" {
-			w.put(s[from:i])
-			w.put(e[c])
+		if c := s[i]; c < 64 && e.set>>c&1 != 0 {
+			w.put(s[from:i], e.written[c])
 			from = i + 1
 		}
 	}
@@ -197,9 +210,7 @@ func (w *writer) leave(i int32) {
 		if n := &w.doc.nodes[o.n]; i < n.end {
 			return
 		} else if o.written {
-			w.put("</")
-			w.qualified(n.prefix, n.name)
-			w.put(">")
+			w.put("</", w.doc.names[n.name].qualified, ">")
 		}
 		if o.before != nil {
 			w.now = o.before
@@ -217,14 +228,6 @@ func (w *writer) leave(i int32) {
 	}
 }
 
-func (w *writer) qualified(prefix, local string) {
-	if prefix != "" {
-		w.put(prefix)
-		w.put(":")
-	}
-	w.put(local)
-}
-
 // bind sets what a prefix stands for until the element being entered ends.
 func (w *writer) bind(prefix, uri string) {
 	old, had := w.now[prefix]
@@ -237,7 +240,7 @@ func (w *writer) enter(i int32) {
 	n := &w.doc.nodes[i]
 	x := Node{doc: w.doc, n: i}
 	if n.kind == elementNode {
-		w.element(i, n, w.Has(x))
+		w.element(i, n, w.picked == nil || w.Has(x)) // without a choice of nodes, what is not in the set was skipped
 		return
 	}
 	if n.kind == rootNode || !w.Has(x) || n.kind == commentNode && !w.m.Comments {
@@ -251,17 +254,16 @@ func (w *writer) enter(i int32) {
 	}
 	switch n.kind {
 	case textNode:
-		w.escape(n.text, &inText)
+		w.escape(w.doc.texts[n.text], inText)
 	case commentNode:
 		w.put("<!--")
-		w.escape(n.text, &inOther)
+		w.escape(w.doc.texts[n.text], inOther)
 		w.put("-->")
 	default:
-		w.put("<?")
-		w.put(n.name)
-		if n.text != "" {
+		w.put("<?", w.doc.names[n.name].local)
+		if text := w.doc.texts[n.text]; text != "" {
 			w.put(" ")
-			w.escape(n.text, &inOther)
+			w.escape(text, inOther)
 		}
 		w.put("?>")
 	}
@@ -288,25 +290,23 @@ func (w *writer) element(i int32, n *node, in bool) {
 	}
 	w.open = append(w.open, o)
 	if in {
-		w.put("<")
-		w.qualified(n.prefix, n.name)
+		w.put("<", w.doc.names[n.name].qualified)
 	}
-	slices.SortFunc(decls, func(a, b decl) int { return strings.Compare(a.prefix, b.prefix) })
+	if len(decls) > 1 {
+		slices.SortFunc(decls, func(a, b decl) int { return strings.Compare(a.prefix, b.prefix) })
+	}
 	for _, d := range decls {
 		w.put(" xmlns")
 		if d.prefix != "" {
-			w.put(":")
-			w.put(d.prefix)
+			w.put(":", d.prefix)
 		}
 		w.put(`="`)
-		w.escape(d.uri, &inAttribute)
+		w.escape(d.uri, inAttribute)
 		w.put(`"`)
 	}
 	for _, a := range w.attributes(i, n, in) {
-		w.put(" ")
-		w.qualified(a.prefix, a.name)
-		w.put(`="`)
-		w.escape(a.value, &inAttribute)
+		w.put(" ", w.doc.names[a.name].qualified, `="`)
+		w.escape(a.value, inAttribute)
 		w.put(`"`)
 	}
 	if in {
@@ -383,9 +383,10 @@ func (w *writer) exclusive(i int32, n *node, parentWritten bool) []decl {
 		}
 		w.bind(prefix, uri)
 	}
-	use(n.prefix, n.space)
+	name := &w.doc.names[n.name]
+	use(name.prefix, name.space)
 	for k := n.attrs.from; k < n.attrs.to; k++ {
-		if a := &w.doc.attrs[k]; a.prefix != "" && w.Has(Node{doc: w.doc, n: i, sub: k + 1}) {
+		if a := &w.doc.names[w.doc.attrs[k].name]; a.prefix != "" && w.Has(Node{doc: w.doc, n: i, sub: k + 1}) {
 			use(a.prefix, a.space)
 		}
 	}
@@ -417,7 +418,7 @@ func (w *writer) listed(i int32) (out []decl) {
 func (w *writer) attributes(i int32, n *node, in bool) []attr {
 	all := w.doc.attrs[n.attrs.from:n.attrs.to]
 	orphan := in && !w.m.Exclusive && n.parent > 0 && !w.Has(Node{doc: w.doc, n: n.parent})
-	if !orphan && (len(all) == 0 || len(all) == 1 && w.picked == nil) {
+	if !orphan && (len(all) == 0 || w.picked == nil && slices.IsSortedFunc(all, w.byName)) {
 		return all
 	}
 	out := w.attrs[:0]
@@ -430,15 +431,16 @@ func (w *writer) attributes(i int32, n *node, in bool) []attr {
 		out = w.inherit(out, i, n)
 	}
 	w.attrs = out
-	slices.SortFunc(out, byName)
+	slices.SortFunc(out, w.byName)
 	return out
 }
 
-func byName(a, b attr) int {
-	if c := strings.Compare(a.space, b.space); c != 0 {
+func (w *writer) byName(a, b attr) int {
+	x, y := &w.doc.names[a.name], &w.doc.names[b.name]
+	if c := strings.Compare(x.space, y.space); c != 0 {
 		return c
 	}
-	return strings.Compare(a.name, b.name)
+	return strings.Compare(x.local, y.local)
 }
 
 // inherit adds attributes of the namespace xml that an element without written parent has from its ancestors: the nearest
@@ -446,17 +448,18 @@ func byName(a, b attr) int {
 func (w *writer) inherit(out []attr, i int32, n *node) []attr {
 	known := map[string]bool{}
 	for _, a := range w.doc.attrs[n.attrs.from:n.attrs.to] {
-		if a.space == xmlNamespace {
-			known[a.name] = true
+		if name := &w.doc.names[a.name]; name.space == xmlNamespace {
+			known[name.local] = true
 		}
 	}
 	for p := n.parent; p > 0; p = w.doc.nodes[p].parent {
 		w.spend(1 + int(w.doc.nodes[p].attrs.to-w.doc.nodes[p].attrs.from))
 		for _, a := range w.doc.attrs[w.doc.nodes[p].attrs.from:w.doc.nodes[p].attrs.to] {
-			if a.space != xmlNamespace || known[a.name] || w.m.V11 && a.name != "lang" && a.name != "space" {
+			name := &w.doc.names[a.name]
+			if name.space != xmlNamespace || known[name.local] || w.m.V11 && name.local != "lang" && name.local != "space" {
 				continue
 			}
-			known[a.name] = true
+			known[name.local] = true
 			out = append(out, a)
 		}
 	}
@@ -470,19 +473,21 @@ func (w *writer) inherit(out []attr, i int32, n *node) []attr {
 func (w *writer) base(out []attr, i int32, n *node) []attr {
 	value, found := Node{doc: w.doc, n: i}.Attr(xmlNamespace, "base")
 	own := found
-	prefix := "xml"
 	for p := n.parent; p > 0 && !w.Has(Node{doc: w.doc, n: p}); p = w.doc.nodes[p].parent {
 		if b, ok := (Node{doc: w.doc, n: p}).Attr(xmlNamespace, "base"); ok {
 			value, found = join(b, value), true
 		}
 	}
 	if own {
-		out = slices.DeleteFunc(out, func(a attr) bool { return a.space == xmlNamespace && a.name == "base" })
+		out = slices.DeleteFunc(out, func(a attr) bool {
+			name := &w.doc.names[a.name]
+			return name.space == xmlNamespace && name.local == "base"
+		})
 	}
 	if !found || value == "" {
 		return out
 	}
-	return append(out, attr{prefix: prefix, name: "base", space: xmlNamespace, value: value})
+	return append(out, attr{name: xmlBase, value: value})
 }
 
 // join resolves a reference against a base that may itself be relative (RFC 3986 §5.2, as Canonical XML 1.1 §2.4 changes it:

@@ -106,8 +106,9 @@ func (s Set) Text() (string, error) {
 	var b strings.Builder
 	for i := range s.doc.nodes[0].end {
 		if s.doc.nodes[i].kind == textNode && v.spend(1) && s.Has(Node{doc: s.doc, n: i}) {
-			v.spend(len(s.doc.nodes[i].text) / 32)
-			b.WriteString(s.doc.nodes[i].text)
+			text := s.doc.texts[s.doc.nodes[i].text]
+			v.spend(len(text) / 32)
+			b.WriteString(text)
 		}
 	}
 	return b.String(), v.err
@@ -496,7 +497,7 @@ func (s *step) passes(x Node) bool {
 	case "comment":
 		return x.sub == 0 && x.node().kind == commentNode
 	case "processing-instruction":
-		return x.sub == 0 && x.node().kind == instructionNode && (s.local == "" || s.local == x.node().name)
+		return x.sub == 0 && x.node().kind == instructionNode && (s.local == "" || s.local == x.name().local)
 	}
 	// A name stands for the principal kind of node of its axis.
 	principal := x.sub == 0 && x.node().kind == elementNode
@@ -517,24 +518,24 @@ func (s *step) passes(x Node) bool {
 func (x Node) expanded() (space, local string) {
 	switch {
 	case x.sub > 0:
-		a := &x.doc.attrs[x.sub-1]
-		return a.space, a.name
+		n := &x.doc.names[x.doc.attrs[x.sub-1].name]
+		return n.space, n.local
 	case x.sub < 0:
 		return "", x.doc.decls[-x.sub-1].prefix
 	case x.node().kind == elementNode, x.node().kind == instructionNode:
-		return x.node().space, x.node().name
+		return x.name().space, x.name().local
 	}
 	return "", ""
 }
 
 func (x Node) qualified() string {
-	_, local := x.expanded()
 	switch {
 	case x.sub > 0:
-		return qualified(x.doc.attrs[x.sub-1].prefix, local)
+		return x.doc.names[x.doc.attrs[x.sub-1].name].qualified
 	case x.sub == 0 && x.node().kind == elementNode:
-		return qualified(x.node().prefix, local)
+		return x.name().qualified
 	}
+	_, local := x.expanded()
 	return local
 }
 
