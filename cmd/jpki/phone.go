@@ -22,12 +22,12 @@ import (
 // phoneCommand is what holders do with a phone.
 func phoneCommand() *cobra.Command {
 	return group(&cobra.Command{
-		Use: "phone", Short: "Virtual phones: ask for one with a card, and get its two certificates by ACME",
+		Use: "phone", Short: "Virtual phones: ask for one with a card, get its two certificates by ACME, lose it and find it",
 		Long: `A phone's certificates hang on a card: its holder asks with the card's signature key, or a counter does ("jpki station phone").
 The answer is an invitation, good for 15 minutes and one phone, with which the phone enrols itself.`,
 		Example: `  jpki phone begin $CARD | jpki phone enrol -out myphone
   jpki ocsp myphone/phone-auth.crt`,
-	}, phoneBegin(), phoneEnrol())
+	}, phoneBegin(), phoneEnrol(), phoneSuspend(), phoneResume())
 }
 
 func printInvitation(c *cobra.Command, i sandbox.Invitation) error {
