@@ -66,7 +66,7 @@ func Enrol(ctx context.Context, c Config, kinds ...jpki.Kind) ([]Certificate, er
 	if err != nil {
 		return nil, fmt.Errorf("make account key: %w", err)
 	}
-	client := &acme.Client{Key: account, HTTPClient: c.HTTP, DirectoryURL: c.Directory}
+	client := &acme.Client{Key: account, HTTPClient: c.HTTP, DirectoryURL: c.Directory, RetryBackoff: backoff}
 	binding := &acme.ExternalAccountBinding{KID: c.KeyID, Key: c.Key}
 	if _, err := client.Register(ctx, &acme.Account{ExternalAccountBinding: binding}, acme.AcceptTOS); err != nil {
 		return nil, explain("open an account", err)
@@ -80,6 +80,15 @@ func Enrol(ctx context.Context, c Config, kinds ...jpki.Kind) ([]Certificate, er
 		out = append(out, got)
 	}
 	return out, nil
+}
+
+// backoff has a request that was refused for now made again a few times; by itself the client would go on for ever.
+func backoff(n int, _ *http.Request, _ *http.Response) time.Duration {
+	const tries = 4
+	if n > tries {
+		return -1
+	}
+	return 50 * time.Millisecond << n
 }
 
 func (c Config) obtain(ctx context.Context, client *acme.Client, kind jpki.Kind) (out Certificate, err error) {
