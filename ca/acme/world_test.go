@@ -183,7 +183,8 @@ func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
 		Provisioners: []acme.Provisioner{{Name: "helpdesk", Key: helpdesk.public}, {Name: "ministry", Key: ministry.public}},
 		Stations:     []acme.Station{{Actor: counter, Provisioner: "helpdesk"}, {Actor: other, Provisioner: "helpdesk"}, {Actor: register, Provisioner: "ministry"}},
 		Phones: []acme.Attestation{
-			{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}}, {Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}},
+			{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}},
+			{Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}},
 			{Format: "android-key", Roots: []*x509.Certificate{w.makers["android-key"].root}, Android: acme.AndroidPolicy{StatusList: w.statusList, MaxListAge: 7 * 24 * time.Hour}},
 		},
 		NewID: rand.Text, Now: w.now, Log: log,
