@@ -1,7 +1,9 @@
 package acme
 
 import (
+	"crypto"
 	"crypto/x509"
+	"time"
 
 	stepacme "github.com/smallstep/certificates/acme"
 	casapi "github.com/smallstep/certificates/cas/apiv1"
@@ -37,3 +39,27 @@ func (n Nonces) Give() string { return n.n.give() }
 
 // Spend reports whether a nonce is good, once.
 func (n Nonces) Spend(s string) bool { return n.n.spend(s) }
+
+// KeyDescription is what Android says of a key.
+type KeyDescription = keyDescription
+
+// ParseKeyDescription reads it.
+func ParseKeyDescription(der []byte) (KeyDescription, error) { return parseKeyDescription(der) }
+
+// ParseApplication reads who has asked for a key.
+func ParseApplication(der []byte) (packages []string, signers [][]byte, err error) {
+	a, err := parseApplication(der)
+	return a.Packages, a.Signers, err
+}
+
+// ParseStatusList reads a maker's list.
+func ParseStatusList(text []byte) (map[string]bool, error) { return parseStatusList(text) }
+
+// JudgeAndroid judges the response to a challenge.
+func JudgeAndroid(a Attestation, now func() time.Time, payload []byte, authorization string) (crypto.PublicKey, error) {
+	j, err := newAndroids(a, now)
+	if err != nil {
+		return nil, err
+	}
+	return j.judge(payload, authorization)
+}

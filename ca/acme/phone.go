@@ -33,13 +33,14 @@ import (
 // An Attestation is a format in which makers of phones attest keys, and whose word is taken for it. Each format has an
 // ACME directory of its own, /acme/phone-FORMAT/directory, so that a root vouches in its own format only.
 type Attestation struct {
-	Format string // "step" or "apple"; see formats
-	Roots  []*x509.Certificate
+	Format  string // "step", "apple" or "android-key"
+	Roots   []*x509.Certificate
+	Android AndroidPolicy // for android-key
 }
 
-// formats are what smallstep can check and we let it. Of the rest, tpm is no phone's, and passes keys of devices that it
-// cannot name.
-var formats = map[string]provisioner.ACMEAttestationFormat{"apple": provisioner.APPLE, "step": provisioner.STEP}
+// formats are what smallstep can check and we let it, and android-key, which answerChallenge keeps from it: smallstep insists
+// on a format that it knows. Of the rest, tpm is no phone's, and passes keys of devices that it cannot name.
+var formats = map[string]provisioner.ACMEAttestationFormat{"apple": provisioner.APPLE, "step": provisioner.STEP, androidKey: provisioner.APPLE}
 
 // sandbox is the organization in the names of everything that exists for trying things out.
 const sandbox = "JPKI-SANDBOX"
@@ -97,6 +98,8 @@ func (s served) MethodFunc(method, pattern string, h http.HandlerFunc) {
 		h = s.e.revokeCert(h)
 	case strings.HasSuffix(pattern, "/directory"):
 		h = s.e.directory
+	case strings.HasSuffix(pattern, "/{chID}"):
+		h = s.e.answerChallenge(h)
 	case strings.HasSuffix(pattern, "/finalize"):
 		h = s.e.finalize(h)
 	}

@@ -181,6 +181,8 @@ func managedDevice(id string) pkix.Extension {
 func (p *phone) attest(key *rsa.PrivateKey, token string) json.RawMessage {
 	statement := map[string]any{}
 	switch p.format {
+	case "android-key":
+		return p.maker.androidPayload(key, p.keyAuthorization(token))
 	case "step":
 		sum := sha256.Sum256([]byte(p.keyAuthorization(token)))
 		statement["x5c"] = [][]byte{p.maker.certify(key.Public(), managedDevice(p.device))}

@@ -236,11 +236,17 @@ func (d accounts) GetChallenge(ctx context.Context, id, authzID string) (*stepac
 	case row.ChallengeStatus == string(stepacme.StatusPending) && !d.e.Now().Before(row.ExpiresAt):
 		return nil, asACME(errEnded)
 	}
+	if a, ours := ctx.Value(answerKey{}).(*challengeAnswer); ours && row.ChallengeStatus == string(stepacme.StatusPending) {
+		return d.e.judgeChallenge(ctx, a, row)
+	}
 	return challenge(row), nil
 }
 
 // UpdateChallenge records how a challenge ended. What smallstep believes without a sign of freshness, we do not.
 func (d accounts) UpdateChallenge(ctx context.Context, ch *stepacme.Challenge) error {
+	if _, ours := ctx.Value(answerKey{}).(*challengeAnswer); ours {
+		return errNotServed // it was decided in judgeChallenge
+	}
 	if ch.Status == stepacme.StatusValid {
 		if err := checkFreshness(ch.PayloadFormat, ch.Payload); err != nil {
 			ch.Status, ch.ValidatedAt = stepacme.StatusInvalid, ""

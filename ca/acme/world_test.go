@@ -60,6 +60,7 @@ type world struct {
 	helpdeskEncrypted  []byte
 	log                *syncBuffer
 	makers             map[string]*maker // of phones, by attestation format
+	statusList         string            // file of Android's maker
 	ahead              atomic.Int64      // how far our clock is ahead of the machine's, which smallstep looks at
 	issuers            []ca.Issuer
 	address            string // of the enrolment's listener; "" for any
@@ -135,12 +136,16 @@ func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Lo
 // openWorld makes a world; prepare may change its parts before they are put together.
 func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
 	t.Helper()
-	w := &world{db: db, infraKey: newKey(), log: &syncBuffer{}, makers: map[string]*maker{"step": newMaker(), "apple": newMaker()}}
+	w := &world{db: db, infraKey: newKey(), log: &syncBuffer{}, makers: map[string]*maker{"step": newMaker(), "apple": newMaker(), "android-key": newMaker()}}
 	w.infra = must(ceremony.NewInfrastructure(w.infraKey, newSerial(), time.Now()))
 	for i, name := range jpki.CAs {
 		w.issuers = append(w.issuers, ca.Issuer{
 			ID: jpki.IssuerID{CA: name, Generation: 1}, Signer: caKeys()[i], Certificate: must(ca.SelfSigned(ca.Sandbox(), name, caKeys()[i], newSerial(), time.Now())),
 		})
+	}
+	w.statusList = filepath.Join(t.TempDir(), "status.json")
+	if err := os.WriteFile(w.statusList, []byte(`{"entries":{}}`), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	prepare(w)
 	signer := must(ceremony.NewSigner(w.infra, w.infraKey, time.Now))
@@ -177,8 +182,12 @@ func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
 		Authority: w.authority, Store: db, Root: w.infra, Certify: w.sign, Hosts: []string{"127.0.0.1"},
 		Provisioners: []acme.Provisioner{{Name: "helpdesk", Key: helpdesk.public}, {Name: "ministry", Key: ministry.public}},
 		Stations:     []acme.Station{{Actor: counter, Provisioner: "helpdesk"}, {Actor: other, Provisioner: "helpdesk"}, {Actor: register, Provisioner: "ministry"}},
-		Phones:       []acme.Attestation{{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}}, {Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}}},
-		NewID:        rand.Text, Now: w.now, Log: log,
+		Phones: []acme.Attestation{
+			{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}},
+			{Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}},
+			{Format: "android-key", Roots: []*x509.Certificate{w.makers["android-key"].root}, Android: acme.AndroidPolicy{StatusList: w.statusList, MaxListAge: 7 * 24 * time.Hour}},
+		},
+		NewID: rand.Text, Now: w.now, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

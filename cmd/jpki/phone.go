@@ -22,12 +22,12 @@ import (
 // phoneCommand is what holders do with a phone.
 func phoneCommand() *cobra.Command {
 	return group(&cobra.Command{
-		Use: "phone", Short: "Virtual phones: ask for one with a card, and get its two certificates by ACME",
+		Use: "phone", Short: "Virtual phones: ask for one with a card, get its two certificates by ACME, lose it and find it",
 		Long: `A phone's certificates hang on a card: its holder asks with the card's signature key, or a counter does ("jpki station phone").
 The answer is an invitation, good for 15 minutes and one phone, with which the phone enrols itself.`,
 		Example: `  jpki phone begin $CARD | jpki phone enrol -out myphone
   jpki ocsp myphone/phone-auth.crt`,
-	}, phoneBegin(), phoneEnrol())
+	}, phoneBegin(), phoneEnrol(), phoneSuspend(), phoneResume())
 }
 
 func printInvitation(c *cobra.Command, i sandbox.Invitation) error {
@@ -111,13 +111,13 @@ func stationPhone() *cobra.Command {
 const maxInvitation = 64 << 10
 
 func phoneEnrol() *cobra.Command {
-	var out string
+	var out, format string
 	c := &cobra.Command{
 		Use: "enrol [INVITATION]", Short: "Be a phone: make keys, have them attested, and get their certificates by ACME",
 		Long: `Reads an invitation from a file or standard input and writes KIND.key and KIND.crt, PEM, for each certificate into a new folder.
 The phone's maker is the sandbox's, whose key attests anything.`,
 		Example: `  jpki phone begin $CARD | jpki phone enrol
-  jpki phone enrol -out myphone invitation.json`,
+  jpki phone enrol -format android-key -out myphone invitation.json`,
 		Args: atMostOne("INVITATION"),
 		RunE: func(c *cobra.Command, args []string) error {
 			env, err := sandbox.Load(dirOf(c))
@@ -147,11 +147,12 @@ The phone's maker is the sandbox's, whose key attests anything.`,
 			if err := os.Mkdir(out, 0o700); err != nil { // before anything is asked for: an invitation is good once
 				return err
 			}
-			got, err := env.EnrolPhone(c.Context(), i)
+			got, err := env.EnrolPhone(c.Context(), i, format)
 			return errors.Join(err, writePhone(c.OutOrStdout(), out, got))
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "folder for keys and certificates (default phone-TOKEN)")
+	c.Flags().StringVar(&format, "format", "", "how the maker attests: step, apple or android-key (default step; for P-384 keys android-key)")
 	return c
 }
 

@@ -36,7 +36,7 @@ import (
 // Config is what a phone is made of; every field is required.
 type Config struct {
 	Directory string            // the ACME directory's URL
-	Format    string            // of its maker's attestations: step, or apple, which P-384 keys need
+	Format    string            // of its maker's attestations: step; apple and android-key, of which P-384 keys need one
 	KeyID     string            // the external account binding, with its key
 	Key       []byte            // for HS256
 	Device    string            // what the maker calls the phone
@@ -66,7 +66,7 @@ func Enrol(ctx context.Context, c Config, kinds ...jpki.Kind) ([]Certificate, er
 	if err != nil {
 		return nil, fmt.Errorf("make account key: %w", err)
 	}
-	client := &acme.Client{Key: account, HTTPClient: c.HTTP, DirectoryURL: c.Directory}
+	client := &acme.Client{Key: account, HTTPClient: c.HTTP, DirectoryURL: c.Directory, RetryBackoff: backoff}
 	binding := &acme.ExternalAccountBinding{KID: c.KeyID, Key: c.Key}
 	if _, err := client.Register(ctx, &acme.Account{ExternalAccountBinding: binding}, acme.AcceptTOS); err != nil {
 		return nil, explain("open an account", err)
@@ -80,6 +80,15 @@ func Enrol(ctx context.Context, c Config, kinds ...jpki.Kind) ([]Certificate, er
 		out = append(out, got)
 	}
 	return out, nil
+}
+
+// backoff has a request that was refused for now made again a few times; by itself the client would go on for ever.
+func backoff(n int, _ *http.Request, _ *http.Response) time.Duration {
+	const tries = 4
+	if n > tries {
+		return -1
+	}
+	return 50 * time.Millisecond << n
 }
 
 func (c Config) obtain(ctx context.Context, client *acme.Client, kind jpki.Kind) (out Certificate, err error) {
@@ -180,8 +189,22 @@ func (c Config) attest(client *acme.Client, key crypto.Signer, token string) (js
 	case "apple":
 		sum := sha256.Sum256([]byte(token))
 		extensions = []pkix.Extension{{Id: oidAppleUDID, Value: []byte(c.Device)}, {Id: oidAppleNonce, Value: sum[:]}}
+	case "android-key":
+		thumbprint, err := acme.JWKThumbprint(client.Key.Public())
+		if err != nil {
+			return nil, err
+		}
+		authorization := token + "." + thumbprint // RFC 8555 §8.1
+		description, err := describe(key.Public(), []byte(authorization))
+		if err != nil {
+			return nil, err
+		}
+		extensions = []pkix.Extension{description}
+		if statement["alg"], statement["sig"], err = signChallenge(key, authorization); err != nil {
+			return nil, err
+		}
 	default:
-		return nil, fmt.Errorf("the format is step or apple, not %q", c.Format)
+		return nil, fmt.Errorf("the format is step, apple or android-key, not %q", c.Format)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {

@@ -47,7 +47,8 @@ type Env struct {
 	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
 	AttestationRoot     string `env:"ATTESTATION_ROOT"`     // of the maker of the sandbox's phones
 	AttestationKey      string `env:"ATTESTATION_KEY"`
-	PhoneDirectory      string `env:"PHONE_DIRECTORY"` // where phones go on by ACME, with attestations in the format step
+	AttestationStatus   string `env:"ATTESTATION_STATUS"` // its list of keys not to be believed any more
+	PhoneDirectory      string `env:"PHONE_DIRECTORY"`    // where phones go on by ACME, with attestations in the format step
 	CardDir             string `env:"CARD_DIR"`
 	CardKeys            string `env:"CARD_KEYS"` // what keys cards have: rsa-2048 or p-384
 	SampleHolder        string `env:"SAMPLE_HOLDER"`
@@ -70,7 +71,7 @@ func (s *System) newEnv() Env {
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
 		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), RPCert: infra(verifierActor.ID + ".crt"), RPKey: infra(verifierActor.ID + ".key"), RPTenant: string(bankNumber), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"),
-		AttestationRoot: infra("attestation.crt"), AttestationKey: infra("attestation.key"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
+		AttestationRoot: infra("attestation.crt"), AttestationKey: infra("attestation.key"), AttestationStatus: infra("attestation-status.json"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
 		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
 	}

@@ -17,8 +17,11 @@ import (
 	"github.com/openjpki/jpki/verifier"
 )
 
-// phoneFormats are those in which the sandbox's maker of phones attests. Both have the same root.
-var phoneFormats = []string{"step", "apple"}
+// androidKey is how Android attests, also keys of the next generation.
+const androidKey = "android-key"
+
+// phoneFormats are those in which the sandbox's maker of phones attests. All have the same root.
+var phoneFormats = []string{"step", "apple", androidKey}
 
 // phones is what the station API needs to begin enrolments.
 func (s *System) phones() *api.Phones {
@@ -87,8 +90,9 @@ func (e Env) BeginPhone(ctx context.Context, cardToken, token string, kinds ...j
 	return Invitation{}, jpki.Errorf(jpki.Forbidden, "the card has no signature certificate in force")
 }
 
-// EnrolPhone is the phone's part: a phone in software, whose maker is the sandbox's.
-func (e Env) EnrolPhone(ctx context.Context, i Invitation) ([]phone.Certificate, error) {
+// EnrolPhone is the phone's part: a phone in software, whose maker is the sandbox's and attests in a format, "" for the
+// usual one.
+func (e Env) EnrolPhone(ctx context.Context, i Invitation, format string) ([]phone.Certificate, error) {
 	root, err := ReadCertificate(e.StationCA)
 	if err != nil {
 		return nil, err
@@ -101,9 +105,11 @@ func (e Env) EnrolPhone(ctx context.Context, i Invitation) ([]phone.Certificate,
 	if err != nil {
 		return nil, err
 	}
-	format := phoneFormats[0]
-	if e.Keys() == card.P384 {
-		format = phoneFormats[1]
+	if format == "" {
+		format = phoneFormats[0]
+		if e.Keys() == card.P384 {
+			format = androidKey
+		}
 	}
 	directory := i.Directories[format]
 	if directory == "" {

@@ -190,7 +190,7 @@ func (t *story) phone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := t.s.env.EnrolPhone(ctx, i)
+	got, err := t.s.env.EnrolPhone(ctx, i, "")
 	if err != nil {
 		return err
 	}
