@@ -51,7 +51,7 @@ func auditEntries(ctx context.Context, q querier) iter.Seq2[audit.Entry, error] 
 func (tx *Tx) StatusLog() iter.Seq2[jpki.StatusChange, error] {
 	return pages(func(last jpki.StatusChange) ([]jpki.StatusChange, error) {
 		return queryAll(tx.ctx, tx.q, scanChange, `SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after
-			FROM status_log WHERE seq > $1 ORDER BY seq LIMIT $2`, last.Seq, pageSize)
+			FROM status_log WHERE seq > $1 AND seq < $3 ORDER BY seq LIMIT $2`, last.Seq, pageSize, int64(fencePosition))
 	})
 }
 
