@@ -117,3 +117,9 @@ func (tx *Tx) newestEntry() (h audit.Head, err error) {
 	}
 	return audit.Head{Seq: e.Seq, Hash: e.Hash}, err
 }
+
+// AnyPartition returns a CRL partition in which an issuer has certificates; the empty string if there is none.
+func (tx *Tx) AnyPartition(issuer jpki.IssuerID) (partition string, err error) {
+	err = tx.q.QueryRowContext(tx.ctx, `SELECT COALESCE(MIN(partition), '') FROM certificate_status WHERE issuer = $1`, issuer.String()).Scan(&partition)
+	return partition, err
+}
