@@ -35,6 +35,7 @@ type Sighting struct {
 	Status    jpki.Status // Good means no more than that it was issued, or may have been
 	Partition string      // of its CRL; empty if not known
 	NotAfter  time.Time   // zero if not known
+	AsOf      time.Time   // when it was so; zero if not known
 }
 
 // Reconciled counts what came of sightings.
@@ -194,6 +195,12 @@ func (r *Restored) Reconcile(ctx context.Context, source string, seen iter.Seq2[
 	return sum, r.Store.UpdateFenced(ctx, func(tx *store.Tx) error { return tx.Audit(r.Now(), r.By, "reconcile", source, sum) })
 }
 
+// RestoredTo returns where the records ended when the fence was raised.
+func (r *Restored) RestoredTo(ctx context.Context) (end store.Position, err error) {
+	err = r.Store.View(ctx, func(tx *store.Tx) error { _, end, err = tx.FenceRaised(); return err })
+	return end, err
+}
+
 // abandonOpen burns the numbers of issuances that were under way: whoever did that is gone.
 func (r *Restored) abandonOpen(ctx context.Context) error {
 	for {
@@ -229,7 +236,8 @@ func (r *Restored) reconcile(tx *store.Tx, s Sighting, sum *Reconciled) error {
 	if !ok {
 		return fmt.Errorf("seen as %q", s.Status.State)
 	}
-	if to == have.Status.State {
+	released := have.Status.State == jpki.Good && to == jpki.Suspended && have.Status.Version > 1 && !s.AsOf.IsZero() && have.Status.Since.After(s.AsOf)
+	if to == have.Status.State || released {
 		sum.Agreed++
 		return nil
 	}
@@ -375,15 +383,17 @@ func (r *Restored) Lift(ctx context.Context, withoutSources bool) (l Lifted, err
 		return l, err
 	}
 	err = r.Store.UpdateFenced(ctx, func(tx *store.Tx) error {
-		l = Lifted{}
+		raised, _, err := tx.FenceRaised()
+		if err != nil {
+			return fmt.Errorf("find when the fence was raised: %w", err)
+		}
+		l = Lifted{Restored: raised.At}
 		advanced := false
-		for e, err := range tx.AuditEntries() {
+		for e, err := range tx.AuditEntriesAfter(raised.Seq) {
 			if err != nil {
 				return err
 			}
 			switch e.Action {
-			case "fence":
-				l, advanced = Lifted{Restored: e.At}, false
 			case "timeline":
 				advanced = true
 			case "reconcile":

@@ -438,14 +438,14 @@ func (s *summary) change(row []any) (c jpki.StatusChange, err error) {
 // Restore fills an empty database with a backup, all of it or nothing, having checked it as [Read] does. The database is
 // fenced then: it serves nobody until it has been reconciled (ca.Restored).
 func Restore(ctx context.Context, db *store.Store, r io.Reader, key Key, by jpki.Actor, now time.Time) (m *Manifest, err error) {
-	err = db.Import(ctx, now, by, func(i *store.Import) (string, any, error) {
+	err = db.Import(ctx, now, by, func(i *store.Import) (string, error) {
 		if m, err = Read(ctx, r, key, Visitor{Table: i.Table, Row: i.Row}); err != nil {
-			return "", nil, err
+			return "", err
 		}
 		if m.After != nil {
-			return "", nil, jpki.Errorf(jpki.Malformed, "this is a backup of records alone: restore a whole one and reconcile it with this")
+			return "", jpki.Errorf(jpki.Malformed, "this is a backup of records alone: restore a whole one and reconcile it with this")
 		}
-		return "restored", map[string]any{"backup_of": m.CreatedAt, "audit": m.End.Audit, "status": m.End.Status}, nil
+		return "backup of " + m.CreatedAt.Format(time.RFC3339), nil
 	})
 	if err != nil {
 		return nil, err

@@ -27,7 +27,10 @@ type Table struct {
 }
 
 // Position is an end of both sequences.
-type Position struct{ Audit, Status int64 }
+type Position struct {
+	Audit  int64 `json:"audit"`
+	Status int64 `json:"status"`
+}
 
 // Export walks a database as one snapshot sees it: begin is called with how many rows there are, table before a table's
 // rows, and row for each, whose values are nil, int64, string and []byte. With after, only what the audit record and the
@@ -119,8 +122,8 @@ type Import struct {
 }
 
 // Import fills an empty database, all of it or nothing, and puts a fence around it: f gives it the tables in the order of
-// the export and returns what the audit record shall say of where they come from. The schema must be the same.
-func (s *Store) Import(ctx context.Context, now time.Time, by jpki.Actor, f func(*Import) (subject string, detail any, err error)) error {
+// the export and returns as whose restoration the audit record shall have it. The schema must be the same.
+func (s *Store) Import(ctx context.Context, now time.Time, by jpki.Actor, f func(*Import) (subject string, err error)) error {
 	_, _, err := s.once(ctx, func(tx *Tx) error {
 		for _, name := range tables {
 			var n int
@@ -135,7 +138,7 @@ func (s *Store) Import(ctx context.Context, now time.Time, by jpki.Actor, f func
 			return err
 		}
 		i := &Import{tx: tx}
-		subject, detail, err := f(i)
+		subject, err := f(i)
 		if err != nil {
 			return err
 		}
@@ -145,7 +148,7 @@ func (s *Store) Import(ctx context.Context, now time.Time, by jpki.Actor, f func
 		if !slices.Equal(i.done, tables) {
 			return errors.New("the tables to import are not those of the schema")
 		}
-		return tx.raiseFence(now, by, subject, detail)
+		return tx.raiseFence(now, by, subject)
 	})
 	return s.d.classify(ctx, err)
 }

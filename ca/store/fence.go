@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -49,21 +50,26 @@ func (r *StatusReader) admit(ctx context.Context) error {
 }
 
 // Fence puts a fence around a database that was restored by other means than [Store.Import]; around a fenced one it does
-// nothing. The audit record says so under the action "fence".
-func (s *Store) Fence(ctx context.Context, now time.Time, by jpki.Actor, subject string, detail any) error {
+// nothing. The audit record says so under the action "fence", with where it and the status log ended.
+func (s *Store) Fence(ctx context.Context, now time.Time, by jpki.Actor, subject string) error {
 	fenced, err := s.Fenced(ctx)
 	if err != nil || fenced {
 		return err
 	}
-	return s.Update(ctx, func(tx *Tx) error { return tx.raiseFence(now, by, subject, detail) })
+	return s.Update(ctx, func(tx *Tx) error { return tx.raiseFence(now, by, subject) })
 }
 
-func (tx *Tx) raiseFence(now time.Time, by jpki.Actor, subject string, detail any) error {
-	if err := tx.Audit(now, by, "fence", subject, detail); err != nil {
+func (tx *Tx) raiseFence(now time.Time, by jpki.Actor, subject string) error {
+	var end Position
+	err := tx.q.QueryRowContext(tx.ctx, `SELECT audit_seq, status_seq FROM head WHERE id = 1`+tx.d.forUpdate).Scan(&end.Audit, &end.Status)
+	if err != nil {
+		return fmt.Errorf("lock head: %w", err)
+	}
+	if err := tx.Audit(now, by, "fence", subject, end); err != nil {
 		return err
 	}
 	tx.fence = raising
-	_, err := tx.exec(`INSERT INTO status_log (seq, issuer, serial, state, reason, cause, since, version, partition, not_after)
+	_, err = tx.exec(`INSERT INTO status_log (seq, issuer, serial, state, reason, cause, since, version, partition, not_after)
 		VALUES ($1, 'sign-1', $2, 'revoked', 0, 'fence', 0, 0, '', 0)`, int64(fencePosition), []byte{1})
 	return err
 }
@@ -81,6 +87,15 @@ func (s *Store) UpdateFenced(ctx context.Context, f func(*Tx) error) error {
 		}
 		return f(tx)
 	})
+}
+
+// FenceRaised returns the entry of the audit record that tells of the fence, and where the records ended before it.
+func (tx *Tx) FenceRaised() (e audit.Entry, end Position, err error) {
+	e, err = scanAudit(tx.q.QueryRowContext(tx.ctx, `SELECT seq, at, actor, action, subject, detail, prev, hash FROM audit WHERE action = 'fence' ORDER BY seq DESC LIMIT 1`))
+	if err == nil {
+		err = json.Unmarshal([]byte(e.Detail), &end)
+	}
+	return e, end, notFound(err, jpki.NotFound)
 }
 
 // LiftFence takes the fence away, within [Store.UpdateFenced].
