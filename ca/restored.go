@@ -236,7 +236,9 @@ func (r *Restored) reconcile(tx *store.Tx, s Sighting, sum *Reconciled) error {
 	if !ok {
 		return fmt.Errorf("seen as %q", s.Status.State)
 	}
-	released := have.Status.State == jpki.Good && to == jpki.Suspended && have.Status.Version > 1 && !s.AsOf.IsZero() && have.Status.Since.After(s.AsOf)
+	// Good in the backup after a suspension that was seen before it.
+	released := have.Status.State == jpki.Good && to == jpki.Suspended && have.Status.Version > 1 &&
+		(!s.AsOf.IsZero() && have.Status.Since.After(s.AsOf) || s.Status.Version > 0 && have.Status.Version > s.Status.Version)
 	if to == have.Status.State || released {
 		sum.Agreed++
 		return nil

@@ -405,8 +405,8 @@ func field[T any](f *fields, column string) (v T) {
 	return v
 }
 
-func (f *fields) number(column string) int64  { return field[int64](f, column) }
-func (f *fields) text(column string) string   { return field[string](f, column) }
+func (f *fields) number(column string) int64   { return field[int64](f, column) }
+func (f *fields) text(column string) string    { return field[string](f, column) }
 func (f *fields) when(column string) time.Time { return time.UnixMicro(f.number(column)).UTC() }
 
 func (s *summary) entry(row []any) (e audit.Entry, err error) {
