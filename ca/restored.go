@@ -84,58 +84,34 @@ func (r *Restored) check() error {
 }
 
 // Advance has the status log go on behind a position, the highest that anybody outside has seen: what was published is not
-// published again with another meaning. It does so by entries about a number drawn for that, see
-// [jpki.StatusChange.NewTimeline], one at least. It returns how many positions it took.
+// published again with another meaning. Each position that this takes, one at least, gets a number that is drawn for it and
+// burnt, see [jpki.StatusChange.NewTimeline]. It returns how many it took.
 func (r *Restored) Advance(ctx context.Context, beyond int64, progress func(done, total int64)) (taken int64, err error) {
 	if err := r.check(); err != nil {
 		return 0, err
 	}
-	serial, err := jpki.NewSerial(r.Rand)
-	if err != nil {
-		return 0, err
-	}
-	mark := jpki.StatusChange{NotAfter: time.Unix(0, 0), Status: jpki.Status{State: jpki.Revoked, Reason: jpki.Unspecified, Cause: jpki.Abandoned}}
 	for {
-		var end int64
-		first := mark.Status.Version
-		err := r.Store.UpdateFenced(ctx, func(tx *store.Tx) error {
-			mark.Status.Version = first
-			generations, err := tx.Generations()
-			if err != nil {
-				return err
-			}
-			if len(generations) == 0 {
-				return jpki.Errorf(jpki.Conflict, "the database has no generation of a CA: nothing was ever published from it")
-			}
-			mark.ID = jpki.CertID{Issuer: generations[0].Issuer, Serial: serial}
-			if mark.Partition, err = tx.AnyPartition(mark.ID.Issuer); err != nil {
-				return err
-			}
+		var end, more int64
+		err := r.Store.UpdateFenced(ctx, func(tx *store.Tx) (err error) {
 			if end, err = tx.StatusEnd(); err != nil {
 				return err
 			}
-			now := r.Now()
-			mark.Status.Since = now.UTC().Truncate(time.Microsecond)
-			for n := 0; n < restoredGroup && (mark.Status.Version == 0 || end <= beyond); n++ {
-				mark.Status.Version++
-				set := tx.SetStatus
-				if mark.Status.Version == 1 {
-					set = tx.AddStatus
-				}
-				if err := set(mark); err != nil {
+			for more = 0; more < restoredGroup && (taken+more == 0 || end+more <= beyond); more++ {
+				if err := r.mark(tx); err != nil {
 					return err
 				}
-				if err := tx.Audit(now, r.By, "timeline", mark.ID.String(), statusDetail("", mark.Status)); err != nil {
-					return err
-				}
-				end++
 			}
-			return nil
+			if end += more; end <= beyond {
+				return nil
+			}
+			return tx.Audit(r.Now(), r.By, "timeline", "status log", struct {
+				Behind int64 `json:"behind"`
+			}{end})
 		})
 		if err != nil {
 			return taken, fmt.Errorf("advance status log: %w", err)
 		}
-		taken = mark.Status.Version
+		taken += more
 		if progress != nil {
 			progress(min(end, beyond), beyond)
 		}
@@ -143,6 +119,31 @@ func (r *Restored) Advance(ctx context.Context, beyond int64, progress func(done
 			return taken, nil
 		}
 	}
+}
+
+// mark takes one position.
+func (r *Restored) mark(tx *store.Tx) error {
+	generations, err := tx.Generations()
+	if err != nil {
+		return err
+	}
+	if len(generations) == 0 {
+		return jpki.Errorf(jpki.Conflict, "the database has no generation of a CA: nothing was ever published from it")
+	}
+	m := jpki.StatusChange{NotAfter: time.Unix(0, 0), Status: jpki.Status{State: jpki.Revoked, Reason: jpki.Unspecified, Cause: jpki.Abandoned, Version: 1}}
+	m.ID.Issuer = generations[0].Issuer
+	if m.ID.Serial, err = jpki.NewSerial(r.Rand); err != nil {
+		return err
+	}
+	if m.Partition, err = tx.AnyPartition(m.ID.Issuer); err != nil {
+		return err
+	}
+	now := r.Now()
+	m.Status.Since = now.UTC().Truncate(time.Second)
+	if err := tx.AddStatus(m); err != nil {
+		return err
+	}
+	return tx.Audit(now, r.By, "issue.abandoned", m.ID.String(), statusDetail("", m.Status))
 }
 
 // Reconcile makes the database say at least what others have seen, by the table of sightings: at the end no certificate is
@@ -264,6 +265,7 @@ func (r *Restored) reconcile(tx *store.Tx, s Sighting, sum *Reconciled) error {
 			return err
 		}
 		sum.Unknown++
+		next.Status.Cause = jpki.Abandoned
 		if err := tx.AddStatus(next); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (r *StatusReader) Close() error { return r.db.Close() }
 // nothing to be had: [ErrFenced].
 func (r *StatusReader) StatusChanges(ctx context.Context, after int64, limit int) ([]jpki.StatusChange, error) {
 	changes, err := readAll(ctx, r, scanChange, `SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after FROM status_log
-		WHERE seq > CASE WHEN EXISTS (SELECT 1 FROM status_log WHERE seq = $3) THEN $4 ELSE $1 END ORDER BY seq LIMIT $2`, after, limit, int64(fencePosition), int64(fencePosition-1))
+		WHERE seq > CASE WHEN EXISTS (SELECT 1 FROM status_log WHERE seq = $3) THEN CAST($4 AS BIGINT) ELSE CAST($1 AS BIGINT) END ORDER BY seq LIMIT $2`, after, limit, int64(fencePosition), int64(fencePosition-1))
 	if n := len(changes); err == nil && n > 0 && changes[n-1].Seq == fencePosition {
 		return nil, errFenced()
 	}

@@ -167,7 +167,7 @@ func readRecord(tx *store.Tx, checkpoints []audit.Checkpoint) (*record, error) {
 			return &audit.BrokenChainError{Seq: e.Seq, Reason: "not what a signed checkpoint saw"}
 		}
 		switch e.Action {
-		case "issue", "suspend", "resume", "revoke", "issue.abandoned", "timeline":
+		case "issue", "suspend", "resume", "revoke", "issue.abandoned":
 			var s recorded
 			id, err := jpki.ParseCertID(e.Subject)
 			if err != nil || json.Unmarshal([]byte(e.Detail), &s) != nil {

@@ -33,7 +33,7 @@ func (x *Index) beginAnew(cause error) error {
 		return fmt.Errorf("%w; read anew: %w", cause, err)
 	}
 	other.afterMerge()
-	if !other.timeline.After(confirmed) {
+	if !other.timeline.Add(time.Second).After(confirmed) { // it is told to the second
 		return cause
 	}
 	x.merging.Lock() // no merge of the old view may end in the new one
