@@ -127,7 +127,7 @@ func (s *Store) Import(ctx context.Context, now time.Time, by jpki.Actor, f func
 	_, _, err := s.once(ctx, func(tx *Tx) error {
 		for _, name := range tables {
 			var n int
-			if err := tx.q.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM `+name+` LIMIT 2) AS some`).Scan(&n); err != nil {
+			if err := tx.q.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM `+name+` LIMIT 2) AS sample`).Scan(&n); err != nil {
 				return fmt.Errorf("look into %s: %w", name, err)
 			}
 			if name != "head" && n > 0 {

@@ -211,7 +211,7 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // only from here to the commit.
 func (tx *Tx) flush() error {
 	last := tx.pending()
-	if len(tx.entries) == 0 && len(tx.changes) == 0 {
+	if len(tx.entries) == 0 && len(tx.changes) == 0 && tx.fence != lifting {
 		return tx.perform(last...)
 	}
 	var head audit.Head
