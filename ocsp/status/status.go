@@ -75,6 +75,7 @@ type Index struct {
 	waiting *round
 	reading bool
 	began   time.Time // the last read; of the reading goroutine
+	anew    time.Time // before that no rewritten log is read from its beginning; likewise
 }
 
 var states = [...]jpki.State{jpki.Good, jpki.Suspended, jpki.Revoked}

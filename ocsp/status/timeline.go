@@ -20,9 +20,13 @@ func (x *Index) beginAnew(cause error) error {
 	if w := x.Watermark(); !w.IsZero() {
 		confirmed = w
 	}
-	if trial || confirmed.IsZero() {
+	asked := x.cfg.Now()
+	if trial || confirmed.IsZero() || asked.Before(x.anew) {
 		return cause
 	}
+	defer func() { // a long log that is refused must not be read all the time
+		x.anew = x.cfg.Now().Add(10 * x.cfg.Now().Sub(asked))
+	}()
 	cfg := x.cfg
 	cfg.Snapshot, cfg.Wake = "", nil
 	other, err := New(cfg)
