@@ -251,8 +251,10 @@ func (w *world) restored(db *store.Store, l lostWork, records iter.Seq2[ca.Sight
 	}
 
 	// The responder that ran through all of it follows by itself, and everything published agrees.
-	for id, want := range map[jpki.CertID]string{l.held: "revoked certificateHold", l.revoked: "revoked keyCompromise", l.moved: "revoked affiliationChanged", l.kept: "good",
-		l.issued[0].ID: "revoked unspecified", l.issued[1].ID: "revoked unspecified"} {
+	for id, want := range map[jpki.CertID]string{
+		l.held: "revoked certificateHold", l.revoked: "revoked keyCompromise", l.moved: "revoked affiliationChanged", l.kept: "good",
+		l.issued[0].ID: "revoked unspecified", l.issued[1].ID: "revoked unspecified",
+	} {
 		if got := w.ask(id); got != want {
 			t.Errorf("afterwards %s is %s, want %s", id, got, want)
 		}

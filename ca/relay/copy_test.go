@@ -47,7 +47,10 @@ func TestCopied(t *testing.T) {
 	if _, err := read(key[:8]); err == nil {
 		t.Error("a short key")
 	}
-	for range relay.Copied(t.Context(), relay.FollowerConfig{Server: at(s), Key: key}) {
+	for c, err := range relay.Copied(t.Context(), relay.FollowerConfig{Server: at(s), Key: key}) {
+		if err != nil || c.Seq != 1 {
+			t.Errorf("the first is %d (%v)", c.Seq, err)
+		}
 		break // who wants no more gets no more
 	}
 	s.Do("FLUSHALL")

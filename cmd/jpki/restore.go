@@ -363,8 +363,10 @@ func readLists(dir string, issuers map[jpki.IssuerID]*x509.Certificate, found []
 			head, err := readList(dir, issuers, id, nil) // again, for its time
 			if err == nil {
 				_, err = readList(dir, issuers, id, func(e crl.Entry) error {
-					s := ca.Sighting{ID: jpki.CertID{Issuer: id.Issuer, Serial: e.Serial}, Partition: id.Partition, AsOf: head.ThisUpdate,
-						Status: jpki.Status{State: jpki.Revoked, Reason: e.Reason, Since: e.At}}
+					s := ca.Sighting{
+						ID: jpki.CertID{Issuer: id.Issuer, Serial: e.Serial}, Partition: id.Partition, AsOf: head.ThisUpdate,
+						Status: jpki.Status{State: jpki.Revoked, Reason: e.Reason, Since: e.At},
+					}
 					switch e.Reason {
 					case jpki.RemoveFromCRL:
 						return nil
