@@ -108,12 +108,6 @@ func (tx *Tx) LiftFence() error {
 	return err
 }
 
-// StatusEnd returns the last position of the status log, the fence's not counted.
-func (tx *Tx) StatusEnd() (position int64, err error) {
-	err = tx.q.QueryRowContext(tx.ctx, `SELECT status_seq FROM head WHERE id = 1`).Scan(&position)
-	return position, err
-}
-
 // What a transaction has to do with the fence.
 type fenceState int
 

@@ -11,6 +11,7 @@ import (
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/crl"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // listsConfig is how CRLs are published here, but for the issuers.
@@ -26,7 +27,7 @@ func (s *System) listed(ctx context.Context, i ca.Issuer) (crl.Issuer, error) {
 // listed gives a CRL and a delta to every partition that the profile has, and to those of earlier rules in which there are
 // certificates: they point to it for life.
 func listed(ctx context.Context, p *ca.Profile, statusURL string, r *store.StatusReader, i ca.Issuer) (crl.Issuer, error) {
-	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer, DeltaURL: deltaURL(statusURL, crl.ID{Issuer: i.ID})}
+	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: forPurpose(i.Signer, signer.ForCRL), DeltaURL: deltaURL(statusURL, crl.ID{Issuer: i.ID})}
 	used, err := r.Partitions(ctx, i.ID)
 	if err != nil {
 		return issuer, fmt.Errorf("read which partitions have certificates: %w", err)
