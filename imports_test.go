@@ -52,6 +52,7 @@ const packages = `
 	ca/client:         -
 	ca/store:          ca/audit
 	ca/relay:          -
+	ca/backup:         ca/audit ca/store
 	ca/ceremony:       ca hsm verifier/cms
 	ca/api:            ca ca/client ca/store verifier
 	ca/acme:           ca ca/store

@@ -125,3 +125,10 @@ type StatusChange struct {
 	NotAfter  time.Time
 	Status    Status
 }
+
+// NewTimeline reports whether an entry says that a restored log goes on here. The log had other entries at these positions
+// before it was lost; whoever read them begins anew (docs/backup.md). Such an entry is about a number that was drawn for it
+// and never issued, with an end in 1970, so that nothing but the log ever speaks of it.
+func (c StatusChange) NewTimeline() bool {
+	return c.Status.State == Revoked && c.NotAfter.Equal(time.Unix(0, 0))
+}

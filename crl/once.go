@@ -436,6 +436,28 @@ func (l *publication) readState() *state {
 
 const stateFormat = "number %d position %d base %d position %d of %d\n"
 
+// Positions returns the highest position of the log up to which any list published in a directory speaks, as far as the
+// notes beside the lists tell; 0 without any.
+func Positions(dir string) (highest int64, err error) {
+	notes, err := filepath.Glob(filepath.Join(dir, "*", ".*.state"))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range notes {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return 0, err
+		}
+		var number, base big.Int
+		var position, basePosition, seconds int64
+		if n, err := fmt.Sscanf(string(text), stateFormat, &number, &position, &base, &basePosition, &seconds); n != 5 || err != nil {
+			return 0, fmt.Errorf("%s is not a publisher's", filepath.Base(path))
+		}
+		highest = max(highest, position)
+	}
+	return highest, nil
+}
+
 func (l *publication) writeState(st *state) error {
 	if st == nil || l.p.cfg.Changes == nil {
 		return nil

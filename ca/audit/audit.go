@@ -74,6 +74,19 @@ func (h Head) Append(e Entry) (Entry, Head) {
 	return e, Head{e.Seq, e.Hash}
 }
 
+// Next returns the head that an entry makes of h, or a [*BrokenChainError] if it does not belong there.
+func (h Head) Next(e Entry) (Head, error) {
+	switch {
+	case e.Seq != h.Seq+1:
+		return h, &BrokenChainError{h.Seq + 1, fmt.Sprintf("missing, entry %d follows entry %d", e.Seq, h.Seq)}
+	case e.Prev != h.Hash:
+		return h, &BrokenChainError{e.Seq, "does not continue the entry before it"}
+	case e.Sum() != e.Hash:
+		return h, &BrokenChainError{e.Seq, "altered: its hash does not match its content"}
+	}
+	return Head{e.Seq, e.Hash}, nil
+}
+
 // A BrokenChainError says where a chain stops holding.
 type BrokenChainError struct {
 	Seq    int64
@@ -93,20 +106,16 @@ func Verify(entries iter.Seq2[Entry, error], visit func(Entry) error) (Head, err
 		if err != nil {
 			return head, fmt.Errorf("read audit record after entry %d: %w", head.Seq, err)
 		}
-		switch {
-		case e.Seq != head.Seq+1:
-			return head, &BrokenChainError{head.Seq + 1, fmt.Sprintf("missing, entry %d follows entry %d", e.Seq, head.Seq)}
-		case e.Prev != head.Hash:
-			return head, &BrokenChainError{e.Seq, "does not continue the entry before it"}
-		case e.Sum() != e.Hash:
-			return head, &BrokenChainError{e.Seq, "altered: its hash does not match its content"}
+		next, err := head.Next(e)
+		if err != nil {
+			return head, err
 		}
 		if visit != nil {
 			if err := visit(e); err != nil {
 				return head, err
 			}
 		}
-		head = Head{e.Seq, e.Hash}
+		head = next
 	}
 	return head, nil
 }

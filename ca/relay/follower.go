@@ -14,7 +14,10 @@ import (
 )
 
 // again is how long a question waits before it is asked once more: a relay may have taken it and died.
-const again = 60 * time.Millisecond
+const (
+	again   = 60 * time.Millisecond
+	reading = 5 * time.Second // for one answer, of who reads the whole copy
+)
 
 // FollowerConfig is what a [Follower] needs. It takes no clock.
 type FollowerConfig struct {

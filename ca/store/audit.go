@@ -32,12 +32,15 @@ func insertAudit(entries []audit.Entry) task {
 	return insert(`INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)`, "", rows, as("write audit entries"))
 }
 
-// AuditHead returns the newest entry's position and hash.
+// AuditHead returns the newest entry's position and hash; [ErrFenced] of a database that was restored and not reconciled.
 func (tx *Tx) AuditHead() (audit.Head, error) {
 	var h audit.Head
 	var hash string
 	if err := tx.q.QueryRowContext(tx.ctx, `SELECT audit_seq, audit_hash FROM head WHERE id = 1`).Scan(&h.Seq, &hash); err != nil {
 		return h, fmt.Errorf("read audit head: %w", err)
+	}
+	if hash == fencedHash {
+		return h, errFenced()
 	}
 	var err error
 	h.Hash, err = audit.ParseHash(hash)

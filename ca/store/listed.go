@@ -19,8 +19,12 @@ func (r *StatusReader) EachListed(ctx context.Context, issuer jpki.IssuerID, par
 }
 
 // StatusPosition returns the last position of the status log; everything up to there is committed.
+// Of a database that was restored and not reconciled there is none: [ErrFenced].
 func (r *StatusReader) StatusPosition(ctx context.Context) (position int64, err error) {
 	err = r.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) FROM status_log`).Scan(&position)
+	if err == nil && position == fencePosition {
+		return 0, errFenced()
+	}
 	return position, err
 }
 

@@ -41,8 +41,18 @@ func (s *Store) AuditEntries(ctx context.Context) iter.Seq2[audit.Entry, error] 
 // AuditEntries walks the whole audit record in order, as the transaction sees it.
 func (tx *Tx) AuditEntries() iter.Seq2[audit.Entry, error] { return auditEntries(tx.ctx, tx.q) }
 
+// AuditEntriesAfter walks the audit record behind a position in order, as the transaction sees it.
+func (tx *Tx) AuditEntriesAfter(seq int64) iter.Seq2[audit.Entry, error] {
+	return auditEntriesAfter(tx.ctx, tx.q, seq)
+}
+
 func auditEntries(ctx context.Context, q querier) iter.Seq2[audit.Entry, error] {
+	return auditEntriesAfter(ctx, q, 0)
+}
+
+func auditEntriesAfter(ctx context.Context, q querier, after int64) iter.Seq2[audit.Entry, error] {
 	return pages(func(last audit.Entry) ([]audit.Entry, error) {
+		last.Seq = max(last.Seq, after)
 		return queryAll(ctx, q, scanAudit, `SELECT seq, at, actor, action, subject, detail, prev, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, last.Seq, pageSize)
 	})
 }
@@ -51,7 +61,7 @@ func auditEntries(ctx context.Context, q querier) iter.Seq2[audit.Entry, error] 
 func (tx *Tx) StatusLog() iter.Seq2[jpki.StatusChange, error] {
 	return pages(func(last jpki.StatusChange) ([]jpki.StatusChange, error) {
 		return queryAll(tx.ctx, tx.q, scanChange, `SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after
-			FROM status_log WHERE seq > $1 ORDER BY seq LIMIT $2`, last.Seq, pageSize)
+			FROM status_log WHERE seq > $1 AND seq < $3 ORDER BY seq LIMIT $2`, last.Seq, pageSize, int64(fencePosition))
 	})
 }
 

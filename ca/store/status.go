@@ -30,15 +30,23 @@ func OpenStatusReader(name string) (*StatusReader, error) {
 func (r *StatusReader) Close() error { return r.db.Close() }
 
 // StatusChanges returns up to limit entries of the status log behind position after, in order and without gaps. It
-// reflects everything committed before the call began.
+// reflects everything committed before the call began. From a database that was restored and not reconciled there is
+// nothing to be had: [ErrFenced].
 func (r *StatusReader) StatusChanges(ctx context.Context, after int64, limit int) ([]jpki.StatusChange, error) {
-	return readAll(ctx, r, scanChange,
-		`SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after FROM status_log WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	changes, err := readAll(ctx, r, scanChange, `SELECT seq, issuer, serial, state, reason, cause, since, version, partition, not_after FROM status_log
+		WHERE seq > CASE WHEN EXISTS (SELECT 1 FROM status_log WHERE seq = $3) THEN CAST($4 AS BIGINT) ELSE CAST($1 AS BIGINT) END ORDER BY seq LIMIT $2`, after, limit, int64(fencePosition), int64(fencePosition-1))
+	if n := len(changes); err == nil && n > 0 && changes[n-1].Seq == fencePosition {
+		return nil, errFenced()
+	}
+	return changes, err
 }
 
 // Listed returns every certificate of an issuer that is suspended or revoked, in serial order: those of one partition,
 // or all when partition is empty.
 func (r *StatusReader) Listed(ctx context.Context, issuer jpki.IssuerID, partition string) ([]jpki.StatusChange, error) {
+	if err := r.admit(ctx); err != nil {
+		return nil, err
+	}
 	return readAll(ctx, r, scanChange,
 		`SELECT 0, issuer, serial, state, reason, cause, since, version, partition, not_after FROM certificate_status
 		  WHERE issuer = $1 AND state <> 'good' AND (partition = $2 OR $2 = '') ORDER BY serial`, issuer.String(), partition)
@@ -51,6 +59,9 @@ func (r *StatusReader) Partitions(ctx context.Context, issuer jpki.IssuerID) ([]
 
 // StatusOf returns one certificate's status; [jpki.UnknownCertificate] when the number was never given out.
 func (r *StatusReader) StatusOf(ctx context.Context, id jpki.CertID) (jpki.StatusChange, error) {
+	if err := r.admit(ctx); err != nil {
+		return jpki.StatusChange{}, err
+	}
 	c, err := statusOf(ctx, r.db, id, "")
 	return c, r.d.classify(ctx, err)
 }

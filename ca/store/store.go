@@ -194,6 +194,7 @@ type Tx struct {
 	entries  []audit.Entry
 	changes  []jpki.StatusChange
 	ahead    *ahead // see ReadAhead; nil for most
+	fence    fenceState
 }
 
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
@@ -210,7 +211,7 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // only from here to the commit.
 func (tx *Tx) flush() error {
 	last := tx.pending()
-	if len(tx.entries) == 0 && len(tx.changes) == 0 {
+	if len(tx.entries) == 0 && len(tx.changes) == 0 && tx.fence != lifting {
 		return tx.perform(last...)
 	}
 	var head audit.Head
@@ -225,14 +226,18 @@ func (tx *Tx) flush() error {
 		statusSeq++
 		tx.changes[i].Seq = statusSeq
 	}
+	hash := head.Hash.String()
+	if tx.fence == raising || tx.fence == inside {
+		hash = fencedHash
+	}
 	return tx.perform(insertAudit(tx.entries), insertStatusChanges(tx.changes), task{
-		statements: []statement{{`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, []any{head.Seq, head.Hash.String(), statusSeq}}},
+		statements: []statement{{`UPDATE head SET audit_seq = $1, audit_hash = $2, status_seq = $3 WHERE id = 1`, []any{head.Seq, hash, statusSeq}}},
 		then:       as("advance head"),
 	})
 }
 
 func (tx *Tx) lockHead(head *audit.Head, statusSeq *int64) task {
-	found := false
+	found, fenced := false, false
 	return task{
 		statements: []statement{{`SELECT audit_seq, audit_hash, status_seq FROM head WHERE id = 1` + tx.d.forUpdate, nil}},
 		read: func(r rows) (err error) {
@@ -241,7 +246,12 @@ func (tx *Tx) lockHead(head *audit.Head, statusSeq *int64) task {
 				if err := r.Scan(&head.Seq, &hash, statusSeq); err != nil {
 					return err
 				}
-				if head.Hash, err = audit.ParseHash(hash); err != nil {
+				if hash == fencedHash {
+					if tx.fence != inside && tx.fence != lifting {
+						return errFenced()
+					}
+					fenced = true
+				} else if head.Hash, err = audit.ParseHash(hash); err != nil {
 					return err
 				}
 				found = true
@@ -251,6 +261,9 @@ func (tx *Tx) lockHead(head *audit.Head, statusSeq *int64) task {
 		then: func(_ int64, err error) error {
 			if err == nil && !found {
 				err = sql.ErrNoRows
+			}
+			if err == nil && fenced {
+				*head, err = tx.newestEntry()
 			}
 			return as("lock head")(0, err)
 		},

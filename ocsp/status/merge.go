@@ -46,7 +46,7 @@ func (x *Index) openSnapshot() error {
 		x.count.Add(int64(p.count))
 	}
 	x.view.Store(v)
-	x.last, x.saved, x.savedAt, x.trial = s.last, s.last.Seq, s.created, s.trial
+	x.last, x.saved, x.savedAt, x.opened, x.trial = s.last, s.last.Seq, s.created, s.created, s.trial
 	return nil
 }
 

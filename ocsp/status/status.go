@@ -68,11 +68,14 @@ type Index struct {
 	saved       int64             // position of the snapshot file
 	savedAt     time.Time         // when it was made, or should have been
 	snapshotErr error
+	opened      time.Time // when the snapshot was made that we began with
+	timeline    time.Time // when the log began its present timeline, as far as it was read
 
 	rounds  sync.Mutex // guards the coalescing of reads
 	waiting *round
 	reading bool
 	began   time.Time // the last read; of the reading goroutine
+	anew    time.Time // before that no rewritten log is read from its beginning; likewise
 }
 
 var states = [...]jpki.State{jpki.Good, jpki.Suspended, jpki.Revoked}
@@ -268,6 +271,11 @@ func (x *Index) catchUp() error {
 	for {
 		at := x.cfg.Now()
 		changes, err := x.next()
+		if errors.Is(err, errRewritten) {
+			if err = x.beginAnew(err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("read status log: %w", err)
 		}
@@ -284,7 +292,7 @@ func (x *Index) catchUp() error {
 }
 
 // next reads one page. It begins with the entry we had last: a log that was rolled back, by a restore or a fail-over,
-// no longer has it, and is not to be followed.
+// no longer has it, and is not to be followed; see beginAnew.
 func (x *Index) next() ([]jpki.StatusChange, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), x.cfg.Timeout) // not the caller's: others wait for it too
 	defer cancel()
@@ -294,7 +302,7 @@ func (x *Index) next() ([]jpki.StatusChange, error) {
 		return changes, err
 	}
 	if len(changes) == 0 || !same(changes[0], last) {
-		return nil, fmt.Errorf("entry %d is no longer what it was", last.Seq)
+		return nil, fmt.Errorf("entry %d is no longer what it was: %w", last.Seq, errRewritten)
 	}
 	return changes, nil
 }
@@ -336,6 +344,9 @@ func (x *Index) apply(changes []jpki.StatusChange) error {
 		}
 		v.active.put(it)
 		x.last = c
+		if c.NewTimeline() {
+			x.timeline = c.Status.Since
+		}
 	}
 	return nil
 }

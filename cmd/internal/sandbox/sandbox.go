@@ -124,6 +124,11 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer func() { err = errors.Join(err, s.db.Close()) }()
+	if fenced, err := s.db.Fenced(ctx); err != nil {
+		return fmt.Errorf("open database: %w", err)
+	} else if fenced {
+		return fmt.Errorf("%w: see `jpki restore reconcile` and `jpki restore lift`", store.ErrFenced)
+	}
 	if s.keys, err = s.openHierarchy(ctx); err != nil {
 		return fmt.Errorf("open hierarchy: %w", err)
 	}
