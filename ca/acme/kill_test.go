@@ -34,7 +34,7 @@ func (o mortalOrder) mortal(w *world) {
 	parse := func(der []byte) *x509.Certificate { return must(x509.ParseCertificate(der)) }
 	key := func(n int) crypto.Signer { return must(x509.ParsePKCS8PrivateKey(o.Keys[n])).(crypto.Signer) }
 	w.infra, w.infraKey = parse(o.Infra[0]), key(0).(*ecdsa.PrivateKey)
-	w.makers = map[string]*maker{"step": {root: parse(o.Makers[0])}, "apple": {root: parse(o.Makers[1])}}
+	w.makers = map[string]*maker{"step": {root: parse(o.Makers[0])}, "apple": {root: parse(o.Makers[1])}, "android-key": {root: parse(o.Makers[2])}}
 	for i := range w.issuers {
 		w.issuers[i].Certificate, w.issuers[i].Signer = parse(o.Issuers[i]), key(1+i)
 	}
@@ -83,7 +83,7 @@ func TestKilledBetweenSignatureAndRecord(t *testing.T) {
 		p := first.phone(t, "app-1", "step").joined(first.invite(t, first.card(t, "h1", 0), jpki.PhoneAuth))
 		o := p.ready(phoneKey(2))
 		order := mortalOrder{
-			Database: database, Address: address, Infra: [][]byte{first.infra.Raw}, Makers: [][]byte{first.makers["step"].root.Raw, first.makers["apple"].root.Raw},
+			Database: database, Address: address, Infra: [][]byte{first.infra.Raw}, Makers: [][]byte{first.makers["step"].root.Raw, first.makers["apple"].root.Raw, first.makers["android-key"].root.Raw},
 			Keys: [][]byte{must(x509.MarshalPKCS8PrivateKey(first.infraKey))},
 		}
 		for _, i := range first.issuers {
