@@ -11,6 +11,7 @@ const (
 	CallCentre Role = "call-centre" // takes loss reports at any hour
 	Register   Role = "register"    // the resident register
 	Responder  Role = "responder"   // a status server: may have OCSP keys certified and nothing else
+	Verifying  Role = "verifier"    // an operator of a verifier (プラットフォーム事業者): acts for relying parties, its tenants
 	Holder     Role = "holder"      // a person, for themselves: the actor's ID is the holder's
 	System     Role = "authority"   // the authority itself: reconciliation, ceremonies
 )

@@ -46,11 +46,18 @@ const (
 	EventConflict      Problem = "event-conflict"       // an event's identifier was used for other content
 	Conflict           Problem = "conflict"             // somebody else changed it at the same time
 	ChallengeInvalid   Problem = "challenge-invalid"    // unknown, used, expired or bound to something else
+	EvidenceNotKept    Problem = "evidence-not-kept"    // the verdict is known, but not what it was reached from
+	UnknownTenant      Problem = "unknown-tenant"       // the caller acts for no such relying party
+	UnknownUser        Problem = "unknown-user"         // the relying party knows nobody by this identifier
+	ConsentRequired    Problem = "consent-required"     // no consent in force covers this
+	NotAvailableYet    Problem = "not-available-yet"    // no newer signature certificate than the one the relying party knows
+	CursorExpired      Problem = "cursor-expired"       // what came behind that position is not kept any more
 
 	// Ourselves.
 	InProgress       Problem = "in-progress" // the same request is being worked on
 	RateLimited      Problem = "rate-limited"
 	Unavailable      Problem = "unavailable"
+	DeadlineExceeded Problem = "deadline-exceeded" // the time that the caller or we allow is over
 	MethodNotAllowed Problem = "method-not-allowed"
 	Internal         Problem = "internal"
 )

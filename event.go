@@ -20,11 +20,13 @@ const (
 	Departure         EventType = "left-register"      // 消除: left without keeping the card, lost nationality or residence
 	GuardianshipBegan EventType = "guardianship-began" // 成年後見開始
 	GuardianshipEnded EventType = "guardianship-ended"
-	StayExtended      EventType = "stay-extended" // a foreign resident's period of stay changed
+	StayExtended      EventType = "stay-extended"    // a foreign resident's period of stay changed
+	ProtectionBegan   EventType = "protection-began" // 支援措置: nobody shall find this person by the register
+	ProtectionEnded   EventType = "protection-ended"
 )
 
 // EventTypes lists all event types.
-var EventTypes = []EventType{Registered, AddressChanged, NameChanged, BirthDateAmended, SexAmended, AddressRenamed, Death, Departure, GuardianshipBegan, GuardianshipEnded, StayExtended}
+var EventTypes = []EventType{Registered, AddressChanged, NameChanged, BirthDateAmended, SexAmended, AddressRenamed, Death, Departure, GuardianshipBegan, GuardianshipEnded, StayExtended, ProtectionBegan, ProtectionEnded}
 
 // An Event is one entry of the resident register's feed.
 type Event struct {

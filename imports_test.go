@@ -21,8 +21,11 @@ import (
 // and only tests may import it.
 const packages = `
 	.:                 -
-	hsm:               -
+	hsm:               hsm/signer
+	hsm/signer:        -
+	hsm/pkcs11:        hsm/signer
 	hsm/card:          -
+	hsm/card/reader:   hsm/card
 	ocsp:              -
 	ocsp/status:       ocsp
 	ocsp/front:        ocsp
@@ -31,7 +34,7 @@ const packages = `
 	crl:               -
 	crl/watch:         crl
 	crl/snapshot:      -
-	crl/bucket:        crl
+	crl/bucket:        crl crl/snapshot
 	verifier:          ocsp crl verifier/cms verifier/jws verifier/path verifier/pdf verifier/primitive verifier/xmldsig verifier/xmldsig/c14n
 	verifier/xmldsig:  verifier/xmldsig/c14n verifier/primitive
 	verifier/xmldsig/c14n: -
@@ -40,7 +43,10 @@ const packages = `
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
-	verifier/api:      verifier
+	verifier/api:      verifier verifier/store
+	verifier/nightcheck: crl crl/snapshot
+	verifier/store:    -
+	verifier/client:   -
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -60,20 +66,22 @@ const packages = `
 const rooms = `
 	github.com/gin-gonic/gin:            ca/api ca/web verifier/api
 	github.com/cloudflare/cfssl:         ca/ceremony cmd/jpki
-	github.com/jackc/pgx/v5:             ca/store
-	modernc.org/sqlite:                  ca/store
-	github.com/pressly/goose/v3:         ca/store
+	github.com/jackc/pgx/v5:             ca/store verifier/store
+	modernc.org/sqlite:                  ca/store verifier/store
+	github.com/pressly/goose/v3:         ca/store verifier/store
 	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
+	github.com/redis/rueidis:            cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache
 	github.com/smallstep/certificates:   ca/acme
 	go.step.sm/crypto:                   ca/acme hsm
+	github.com/miekg/pkcs11:             hsm/pkcs11 cmd/internal/benchhsm
 	github.com/valyala/fasthttp:         cmd/internal/benchocsp
 	github.com/smallstep/pkcs7:          cmd/internal/benchverifier
 	github.com/go-chi/chi/v5:            ca/acme
 	github.com/fxamacker/cbor/v2:        ca/acme cmd/internal/phone
-	github.com/goccy/go-yaml:            ca ca/ceremony cmd
+	github.com/goccy/go-yaml:            ca ca/ceremony verifier/api cmd
 	github.com/cloudflare/circl:         ca/ceremony
 	github.com/zmap/zlint/v3:            ca
 	github.com/zmap/zcrypto:             ca
@@ -85,7 +93,7 @@ const rooms = `
 
 // frugal lists what others link into their own programs: these packages depend, through however many steps, on nothing
 // but the standard library, golang.org/x and our module.
-const frugal = `. verifier verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
+const frugal = `. verifier verifier/nightcheck verifier/primitive verifier/path verifier/cms verifier/pdf verifier/xmldsig verifier/xmldsig/c14n verifier/jws ocsp crl crl/snapshot hsm/card`
 
 const module = "github.com/openjpki/jpki"
 

@@ -43,9 +43,16 @@ var problems = map[Problem]struct {
 	EventConflict:            {http.StatusConflict, "The event identifier was used for another event", "同じ異動番号が別の異動に使われています"},
 	Conflict:                 {http.StatusConflict, "Somebody else changed this at the same time", "同時に他の変更がありました"},
 	ChallengeInvalid:         {http.StatusConflict, "The challenge is unknown, used, expired or bound elsewhere", "チャレンジが無効です（不明・使用済み・期限切れ・不一致）"},
+	EvidenceNotKept:          {http.StatusConflict, "What this takes was not kept", "必要な証拠データが保存されていません"},
+	UnknownTenant:            {http.StatusForbidden, "The caller does not act for this relying party", "この事業者を代行する登録がありません"},
+	UnknownUser:              {http.StatusNotFound, "The relying party knows no such user", "この利用者は登録されていません"},
+	ConsentRequired:          {http.StatusForbidden, "No consent in force covers this", "有効な同意がありません"},
+	NotAvailableYet:          {http.StatusConflict, "There is nothing newer yet", "新しい情報はまだありません"},
+	CursorExpired:            {http.StatusGone, "The position is too old", "指定された位置は保存期間を過ぎています"},
 	InProgress:               {http.StatusConflict, "The same request is being worked on", "同じリクエストを処理中です"},
 	RateLimited:              {http.StatusTooManyRequests, "Too many requests", "リクエストが多すぎます"},
 	Unavailable:              {http.StatusServiceUnavailable, "The service cannot answer now", "現在応答できません"},
+	DeadlineExceeded:         {http.StatusGatewayTimeout, "It took longer than allowed", "制限時間内に処理できませんでした"},
 	MethodNotAllowed:         {http.StatusMethodNotAllowed, "The method is not allowed here", "このメソッドは使えません"},
 	Internal:                 {http.StatusInternalServerError, "Something went wrong on our side", "内部エラーが発生しました"},
 }
@@ -90,19 +97,26 @@ func (d ProblemDetails) Problem() Problem {
 // retryAfter says after how many seconds a caller may try again.
 var retryAfter = map[Problem]int{InProgress: 1, RateLimited: 1, Unavailable: 1, Conflict: 0}
 
-// WriteProblem answers a request with the problem that err is about, in the language r asks for. An error that names
+// DetailsOf returns the problem that err is about as an answer tells it, in the language r asks for. Of an error that names no
+// problem it tells nothing but [Internal].
+func DetailsOf(r *http.Request, err error) ProblemDetails {
+	p := ProblemOf(err)
+	d := ProblemDetails{Type: ProblemBase + string(p), Title: p.Title(r.Header.Get("Accept-Language")), Status: p.HTTPStatus(), RequestID: RequestID(r.Context())}
+	if e, ok := errors.AsType[*Error](err); ok && p != Internal {
+		d.Detail = e.Detail
+	}
+	return d
+}
+
+// WriteProblem answers a request with the problem that err is about, in the language r asks for. A Retry-After that is set
+// already stays. An error that names
 // no problem is answered as [Internal] and without detail. It returns the problem, for counting.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) Problem {
 	p := ProblemOf(err)
-	var e *Error
-	detail := ""
-	if errors.As(err, &e) && p != Internal {
-		detail = e.Detail
-	}
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	if s, ok := retryAfter[p]; ok {
+	if s, ok := retryAfter[p]; ok && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", strconv.Itoa(s))
 	}
 	switch {
@@ -112,9 +126,6 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) Problem {
 		h.Set("WWW-Authenticate", "TLS-Client-Certificate")
 	}
 	w.WriteHeader(p.HTTPStatus())
-	_ = json.NewEncoder(w).Encode(ProblemDetails{
-		Type: ProblemBase + string(p), Title: p.Title(r.Header.Get("Accept-Language")), Status: p.HTTPStatus(),
-		Detail: detail, RequestID: RequestID(r.Context()),
-	})
+	_ = json.NewEncoder(w).Encode(DetailsOf(r, err))
 	return p
 }

@@ -73,6 +73,7 @@ type Authority struct {
 	reserving   together[*issuance] // step 2 of issuances
 	recording   together[*issuance] // step 5
 	lookingUp   together[*lookUp]   // of stations
+	told        bell                // rings when a feed of changes has grown
 }
 
 // roundSize bounds how many issuances share a transaction.

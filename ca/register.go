@@ -52,7 +52,7 @@ func take(h *store.Holder, e jpki.Event) (follow []jpki.EventType) {
 	}
 	switch e.Type {
 	case jpki.Registered:
-		since := store.Since{Name: at, Sex: at, BirthDate: at, Address: at, Moved: at, Stay: at, Guardianship: s.Guardianship, Guarded: s.Guarded}
+		since := store.Since{Name: at, Sex: at, BirthDate: at, Address: at, Moved: at, Stay: at, Guardianship: s.Guardianship, Guarded: s.Guarded, Protection: s.Protection}
 		if h.Ended != "" { // a return: departures before it are over
 			since.Ended = at
 		}
@@ -78,6 +78,11 @@ func take(h *store.Holder, e jpki.Event) (follow []jpki.EventType) {
 	case jpki.GuardianshipEnded:
 		if told(&s.Guardianship) {
 			h.Guardianship = false
+		}
+		return nil
+	case jpki.ProtectionBegan, jpki.ProtectionEnded:
+		if told(&s.Protection) {
+			h.Protected = e.Type == jpki.ProtectionBegan
 		}
 		return nil
 	case jpki.StayExtended:

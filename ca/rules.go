@@ -101,6 +101,14 @@ var rules = func() []rule {
 		{jpki.StayExtended, ca, keep},
 		{jpki.StayExtended, ps, keep},
 		{jpki.StayExtended, pa, keep},
+		{jpki.ProtectionBegan, cs, keep},
+		{jpki.ProtectionBegan, ca, keep},
+		{jpki.ProtectionBegan, ps, keep},
+		{jpki.ProtectionBegan, pa, keep},
+		{jpki.ProtectionEnded, cs, keep},
+		{jpki.ProtectionEnded, ca, keep},
+		{jpki.ProtectionEnded, ps, keep},
+		{jpki.ProtectionEnded, pa, keep},
 	}
 }()
 
@@ -135,7 +143,7 @@ func checkEligible(h store.Holder, k jpki.Kind, now time.Time) error {
 // other roles act for everybody; what they may do is in the tables.
 func mayActFor(by jpki.Actor, h store.Holder) error {
 	switch {
-	case by.Role == jpki.Responder:
+	case by.Role == jpki.Responder, by.Role == jpki.Verifying:
 		return jpki.Errorf(jpki.Forbidden, "a %s acts for nobody", by.Role)
 	case by.Role == jpki.Counter && by.Municipality != h.Municipality:
 		return jpki.Errorf(jpki.WrongMunicipality, "station %s acts for municipality %s only", by.ID, by.Municipality)

@@ -23,6 +23,8 @@ func TestRulesSayWhatTheLawSays(t *testing.T) {
 		jpki.GuardianshipBegan: {jpki.CardSign: ended, jpki.PhoneSign: ended},
 		jpki.GuardianshipEnded: {},
 		jpki.StayExtended:      {},
+		jpki.ProtectionBegan:   {},
+		jpki.ProtectionEnded:   {},
 	}
 	for _, event := range jpki.EventTypes {
 		for _, kind := range jpki.Kinds {

@@ -315,21 +315,41 @@ func appendEntry(b, serial []byte, e Entry, delta bool) ([]byte, error) {
 
 // appendTime encodes a time as RFC 5280 §5.1.2.4 says: UTCTime until 2049, GeneralizedTime from 2050.
 func appendTime(b []byte, t time.Time) ([]byte, error) {
+	if unix := t.Unix(); unix >= utcTimeFrom && unix < utcTimeUntil {
+		return appendUTCTime(b, unix), nil
+	}
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
 	switch {
 	case year < 1950 || year > 9999:
 		return nil, errors.New("a time is before 1950 or after 9999")
-	case year < 2050:
-		b = append(b, byte(cryptobyte_asn1.UTCTime), 13)
-	default:
-		b = append(b, byte(cryptobyte_asn1.GeneralizedTime), 15)
-		b = append(b, byte('0'+year/1000), byte('0'+year/100%10))
 	}
+	b = append(b, byte(cryptobyte_asn1.GeneralizedTime), 15, byte('0'+year/1000), byte('0'+year/100%10))
 	year %= 100
 	return append(b, byte('0'+year/10), byte('0'+year%10), byte('0'+month/10), byte('0'+month%10), byte('0'+day/10), byte('0'+day%10),
 		byte('0'+hour/10), byte('0'+hour%10), byte('0'+minute/10), byte('0'+minute%10), byte('0'+second/10), byte('0'+second%10), 'Z'), nil
+}
+
+const utcTimeFrom, utcTimeUntil = -7305 * 86400, 29220 * 86400 // 1950 to 2050, in Unix seconds
+
+// appendUTCTime encodes a time for which there is UTCTime. [time.Time] would do the same in three times the time, and there may be
+// millions. Years begin in March, so that the day which every fourth has more is its last: between 1900 and 2100 without exception.
+func appendUTCTime(b []byte, unix int64) []byte {
+	second := uint32((unix - utcTimeFrom) % 86400)
+	day := uint32((unix-utcTimeFrom)/86400) + 671 // since March 1st, 1948
+	year := (4*day + 3) / 1461
+	day -= year * 1461 / 4
+	month := (5*day + 2) / 153
+	day -= (153*month + 2) / 5
+	if month += 3; month > 12 {
+		month, year = month-12, year+1
+	}
+	b = append(b, byte(cryptobyte_asn1.UTCTime), 13)
+	for _, n := range [...]uint32{(48 + year) % 100, month, day + 1, second / 3600, second / 60 % 60, second % 60} {
+		b = append(b, byte('0'+n/10), byte('0'+n%10))
+	}
+	return append(b, 'Z')
 }
 
 // appendHeader encodes a tag and a length.

@@ -20,6 +20,8 @@ type draft struct {
 	alg   algorithm
 	list  *tbsCertList
 	start int64 // of the signed part, behind the outermost length
+
+	early chan error // what came of writing the first octets to the disk, while the gate reads them
 }
 
 // newDraft writes all of a list but the signature. The size of entries is a guess: they are written to where they belong if
@@ -39,7 +41,14 @@ func newDraft(path string, t Template, entries body) (d *draft, err error) {
 	if err := d.write(t, entries); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	d.early = make(chan error, 1)
+	go func() { d.early <- d.f.Sync() }()
 	return d, nil
+}
+
+// sync makes the whole durable. An error of the first octets is told only once, to whoever synchronised first (fsync(2)).
+func (d *draft) sync() error {
+	return firstError(func() error { return <-d.early }, d.f.Sync)
 }
 
 func (d *draft) write(t Template, entries body) error {

@@ -5,3 +5,6 @@ var ReadTimes = readTimes
 
 // CheckStream is the half of Check that alone sees long lists.
 var CheckStream = checkStream
+
+// AppendTime encodes the time of an entry.
+var AppendTime = appendTime

@@ -47,11 +47,10 @@ type gateList struct {
 	entries            int64
 	number, base       *big.Int // base: of a delta
 
-	serial   [21]byte // of the last entry, without a leading zero
-	serialN  int
-	revoked  gateTime
-	reason   byte
-	lastTime []byte // which was found well-formed last, so that equal ones are not looked at again
+	serial  [21]byte // of the last entry, without a leading zero
+	serialN int
+	revoked gateTime
+	reason  byte
 
 	marks  []mark
 	markAt int64 // where the next one may be
@@ -235,6 +234,14 @@ func (l *gateList) nextEntry() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if l.takeUsual(b) {
+		return true, nil
+	}
+	return l.takeAny(b)
+}
+
+// takeAny takes the entry that begins with b.
+func (l *gateList) takeAny(b []byte) (bool, error) {
 	fail := func(what string) (bool, error) { return false, fmt.Errorf("parse: entry %d: %s", l.entries, what) }
 	if len(b) < 4 || b[0] != 0x30 || int(b[1]) > len(b)-2 || b[2] != 2 {
 		return fail("not a SEQUENCE of a serial, a time and nothing that may be long")
@@ -282,11 +289,39 @@ func (l *gateList) nextEntry() (bool, error) {
 	return true, nil
 }
 
+// takeUsual is takeAny for entries as nearly all are, of which there may be millions: a serial of 16 octets, UTCTime, a reason. Of any other,
+// and of what is wrong, it says false and has changed nothing.
+func (l *gateList) takeUsual(b []byte) bool {
+	const (
+		length       = 4 + 16 + 15 + len(entryReason) + 1
+		beforeSerial = 0x10<<24 | 2<<16 | (length-2)<<8 | 0x30
+	)
+	if len(b) < length {
+		return false
+	}
+	little, big := binary.LittleEndian, binary.BigEndian
+	b = b[:length]
+	first, second, reason := big.Uint64(b[4:]), big.Uint64(b[12:]), b[length-1]
+	if little.Uint32(b) != uint32(beforeSerial) || first>>56 == 0 || first>>63 != 0 || reason == 0 || reason > byte(jpki.CertificateHold) || string(b[35:length-1]) != entryReason {
+		return false
+	}
+	x, y := big.Uint64(l.serial[:]), big.Uint64(l.serial[8:])
+	if l.serialN > 16 || l.serialN == 16 && (first < x || first == x && second <= y) || !l.readTime(b[20:35]) {
+		return false
+	}
+	big.PutUint64(l.serial[:], first)
+	big.PutUint64(l.serial[8:], second)
+	l.serialN, l.reason = 16, reason
+	if at := l.off + int64(l.at); at >= l.markAt {
+		l.remember(at, l.serial[:16])
+	}
+	l.at += length
+	l.entries++
+	return true
+}
+
 // readTime reads a Time in the form of RFC 5280 §5.1.2.4.
 func (l *gateList) readTime(b []byte) bool {
-	if bytes.Equal(b, l.lastTime) {
-		return true
-	}
 	var century gateTime
 	switch {
 	case len(b) == 15 && b[0] == 0x17 && b[1] == 13:
@@ -311,7 +346,7 @@ func (l *gateList) readTime(b []byte) bool {
 		return false
 	}
 	n := ((((year*100+month)*100+day)*100+hour)*100+minute)*100 + second
-	l.revoked, l.lastTime = n, append(l.lastTime[:0], b...)
+	l.revoked = n
 	return true
 }
 

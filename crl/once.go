@@ -331,7 +331,7 @@ func (l *publication) replace(ctx context.Context, template Template, entries bo
 	}
 	now, unfinished := l.p.cfg.Now(), d.f.Name() // the time of modification that a Server tells is that of publication
 	err = firstError(
-		d.f.Sync,
+		d.sync,
 		func() error { return l.writeState(st) },
 		func() error { return os.Chtimes(unfinished, now, now) },
 		l.unchanged,

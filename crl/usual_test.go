@@ -11,7 +11,7 @@ func usualEntry(at string, reason byte) []byte {
 	return append([]byte("\x30\x2f\x02\x10\x41serialserialser\x17\x0d"+at+reasonOnly), reason)
 }
 
-// checkUsual reports where the short way and the long one differ.
+// checkUsual reports where the short way and the long one differ, of the reader and of the gate.
 func checkUsual(t *testing.T, b []byte) {
 	t.Helper()
 	for _, lazy := range []bool{false, true} {
@@ -24,6 +24,24 @@ func checkUsual(t *testing.T, b []byte) {
 			t.Errorf("%x, lazy %v\ngot  %s\nwant %s\n%d octets, %v", b, lazy, got, want, n, err)
 		}
 	}
+	for _, before := range []string{"", "\x41", "\x41serialserialseq", "\x41serialserialser", "\x41serialserialsetx", "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
+		start := gateList{buf: b, off: 7, bodyEnd: 7 + int64(len(b))}
+		if start.serialN = copy(start.serial[:], before); before != "" {
+			start.entries = 1
+		}
+		short, long := start, start
+		if !short.takeUsual(b) {
+			if got, want := fmt.Sprintf("%+v", short), fmt.Sprintf("%+v", start); got != want {
+				t.Errorf("%x after %x: refused and changed\ngot  %s\nwant %s", b, before, got, want)
+			}
+			continue
+		}
+		_, err := long.takeAny(b)
+		copy(short.serial[short.serialN:], long.serial[long.serialN:]) // what stands behind a serial means nothing
+		if got, want := fmt.Sprintf("%+v", short), fmt.Sprintf("%+v", long); err != nil || got != want {
+			t.Errorf("%x after %x\ngot  %s\nwant %s\n%v", b, before, got, want, err)
+		}
+	}
 }
 
 // The short way through entries goes where the long one goes, and all ways that are to be short are.
@@ -33,6 +51,9 @@ func TestUsualEntries(t *testing.T) {
 		checkUsual(t, b)
 		if e := (rawEntry{}); !e.usual(b) || e.at != at.Unix() {
 			t.Fatalf("%s: not the short way, or %d", at, e.at)
+		}
+		if l := (gateList{buf: b}); !l.takeUsual(b) || l.revoked != gateTimeOf(at) {
+			t.Fatalf("%s: not the gate's short way, or %d", at, l.revoked)
 		}
 	}
 	for _, at := range []string{

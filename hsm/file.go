@@ -31,8 +31,10 @@ func filePath(uri string) (string, error) {
 		return "", errors.New("key URI is not a URI")
 	}
 	switch {
+	case u.Scheme == "pkcs11":
+		return "", errors.New("keys in tokens are jpki-signer's to open: configure it with this URI, and use signer:///path?key=NAME here")
 	case u.Scheme != "file":
-		return "", fmt.Errorf("key URI has the scheme %q; the known scheme is file", u.Scheme)
+		return "", fmt.Errorf("key URI has the scheme %q; the known schemes are file and signer", u.Scheme)
 	case u.User != nil, u.Host != "" && u.Host != "localhost", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return "", errors.New("key URI of scheme file has more than a path")
 	case !filepath.IsAbs(u.Path):
@@ -88,7 +90,7 @@ func parseKey(text []byte) (crypto.Signer, error) {
 	if !ok {
 		return nil, errors.New("the key cannot sign")
 	}
-	if _, err := algorithmOf(s.Public()); err != nil {
+	if _, err := AlgorithmOf(s.Public()); err != nil {
 		return nil, err
 	}
 	return s, nil

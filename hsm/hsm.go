@@ -11,6 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
+
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // An Algorithm is a kind and size of key that a generation of an authority may have.
@@ -23,10 +26,19 @@ const (
 	P384    Algorithm = "p-384"
 )
 
-// Open returns the key that uri names. The only scheme is "file", as in file:///etc/jpki/sign-1.pem: a PKCS #8 PEM file
-// that nobody but its owner may read or write. Keys of other kinds than the [Algorithm] constants are refused. Before it
-// is returned, the key signs a test message and the signature is verified.
+// Open returns the key that uri names. Schemes:
+//
+//   - "file", as in file:///etc/jpki/sign-1.pem: a PKCS #8 PEM file that nobody but its owner may read or write
+//   - "signer", as in signer:///run/jpki/signer.sock?key=sign-1&purpose=certificate: a key that jpki-signer uses for us, see
+//     [signer.ParseRef]; its signatures wait for a signer or a token that is away, for 10 s unless the URI says wait=
+//
+// A "pkcs11" URI is jpki-signer's to open: programs that answer the network load no vendor's library. Keys of other kinds
+// than the [Algorithm] constants are refused. Before it is returned, a key signs a test message and the signature is
+// verified; a signer does so itself with its keys.
 func Open(ctx context.Context, uri string) (crypto.Signer, error) {
+	if strings.HasPrefix(uri, "signer:") {
+		return openSigner(ctx, uri)
+	}
 	path, err := filePath(uri)
 	if err != nil {
 		return nil, err
@@ -45,7 +57,7 @@ func Open(ctx context.Context, uri string) (crypto.Signer, error) {
 }
 
 // Create makes a new key, keeps it durably under uri, and opens it. An existing key is never overwritten: the error then
-// is an [io/fs.ErrExist]. The directory of a file URI must exist.
+// is an [io/fs.ErrExist]. The directory of a file URI must exist. Keys in tokens are made by "jpki-signer -create".
 func Create(ctx context.Context, uri string, alg Algorithm) (crypto.Signer, error) {
 	path, err := filePath(uri)
 	if err != nil {
@@ -60,11 +72,28 @@ func Create(ctx context.Context, uri string, alg Algorithm) (crypto.Signer, erro
 	return Open(ctx, uri)
 }
 
+// openSigner asks jpki-signer for a key.
+func openSigner(ctx context.Context, uri string) (crypto.Signer, error) {
+	ref, err := signer.ParseRef(uri)
+	if err != nil {
+		return nil, err
+	}
+	client := signer.NewClient(ref.Socket)
+	key, err := client.Open(ctx, ref)
+	if err == nil {
+		if _, err = AlgorithmOf(key.Public()); err == nil {
+			return key, nil
+		}
+	}
+	client.Close()
+	return nil, fmt.Errorf("open key %s: %w", uri, err)
+}
+
 // FileURI returns the URI of the key file with the given absolute path.
 func FileURI(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }
 
-// algorithmOf says which of the admitted algorithms a public key has.
-func algorithmOf(pub crypto.PublicKey) (Algorithm, error) {
+// AlgorithmOf says which of the admitted algorithms a public key has.
+func AlgorithmOf(pub crypto.PublicKey) (Algorithm, error) {
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
 		if k.N.BitLen() == 2048 && k.E == 65537 {

@@ -166,8 +166,8 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{nil, "file:" + dir + "/good", ""},
 		{nil, "file://localhost" + dir + "/good", ""},
-		{nil, "pkcs11:token=ca", `scheme "pkcs11"; the known scheme is file`},
-		{nil, dir + "/good", `scheme ""; the known scheme is file`},
+		{nil, "pkcs11:token=ca", "jpki-signer's to open"},
+		{nil, dir + "/good", `scheme ""; the known schemes are file and signer`},
 		{nil, "file:good", "no absolute path"},
 		{nil, "file://host" + dir + "/good", "more than a path"},
 		{nil, "file://" + dir + "/good?pin=1234", "more than a path"},

@@ -13,19 +13,20 @@ const (
 	headType     = "Content-Type: application/ocsp-response\r\n"
 	headModified = "Last-Modified: " + http.TimeFormat + "\r\n"
 	headTag      = "ETag: "
-	tagLength    = 26 // 24 digits in quotes
+	tagLength    = 2*sha256.Size + 2 // digits in quotes
 )
 
-// head returns the header lines of an answer (RFC 9919 §7.2). One with a nonce is of use to nobody else, and where not
-// everybody is answered no shared cache may stand in for us; but signed answers never say no-store.
+// head returns the header lines of an answer (RFC 9919 §7.2, with the ETag that it recommends). One with a nonce is of use to
+// nobody else, and where not everybody is answered no shared cache may stand in for us; but signed answers never say no-store
+// or no-cache.
 func (r *Responder) head(body []byte, thisUpdate, nextUpdate time.Time, maxAge int64, shared bool) []byte {
 	sum := sha256.Sum256(body)
-	h := make([]byte, 0, 288)
+	h := make([]byte, 0, 320)
 	h = append(h, headType...)
 	h = append(h, "Last-Modified: "...)
 	h = appendDate(h, thisUpdate)
 	h = append(h, "\r\n"+headTag+`"`...)
-	h = hex.AppendEncode(h, sum[:12])
+	h = hex.AppendEncode(h, sum[:])
 	h = append(h, "\"\r\nCache-Control: max-age="...)
 	if !shared {
 		maxAge = 0

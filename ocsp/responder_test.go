@@ -7,10 +7,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -543,8 +545,9 @@ func TestCaching(t *testing.T) {
 	path := func(nonce []byte) string {
 		return "/" + base64.StdEncoding.EncodeToString(must(must(ocsp.NewRequest(w.first.cert, crypto.SHA256, nonce, w.good)).Marshal()))
 	}
-	_, h := w.get(t, path(nil))
+	body, h := w.get(t, path(nil))
 	for name, want := range map[string]string{
+		"ETag":          fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(body))),
 		"Cache-Control": "max-age=60, public, no-transform, must-revalidate",
 		"Last-Modified": "Wed, 01 Apr 2026 03:00:00 GMT",
 		"Expires":       "Wed, 01 Apr 2026 03:05:00 GMT",
@@ -554,9 +557,6 @@ func TestCaching(t *testing.T) {
 		}
 	}
 	tag := h.Get("ETag")
-	if len(tag) != 26 || tag[0] != '"' {
-		t.Errorf("ETag: %q", tag)
-	}
 	modified := func(want string, header ...string) http.Header {
 		t.Helper()
 		body, h := w.get(t, path(nil), header...)

@@ -1,71 +1,73 @@
 package verifier
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
-	"math/big"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openjpki/jpki/verifier/primitive"
 )
 
-// verifyDigest reports whether signature is by key over digest: RSA with PKCS#1 v1.5 padding (RFC 8017 §8.2.2, comparing
-// the whole encoded message) or ECDSA as a DER SEQUENCE of r and s. It makes no statement about the strength of either.
-func verifyDigest(key crypto.PublicKey, hash crypto.Hash, digest, signature []byte) bool {
-	if !hash.Available() || len(digest) != hash.Size() {
-		return false
+// schemeOf returns the algorithm of a bare signature by a key over a digest: RSA with PKCS#1 v1.5 padding (RFC 8017 §8.2) or
+// ECDSA as a DER SEQUENCE of r and s.
+func schemeOf(key *primitive.Key, hash crypto.Hash) primitive.Algorithm {
+	if key.Kind == primitive.RSA {
+		return primitive.Algorithm{Scheme: primitive.PKCS1v15, Hash: hash}
 	}
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		return rsa.VerifyPKCS1v15(k, hash, digest, signature) == nil
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(k, digest, signature)
-	}
-	return false
+	return primitive.Algorithm{Scheme: primitive.ECDSA, Hash: hash}
 }
 
-// digestInfo holds the DER that precedes a digest in a PKCS#1 v1.5 encoded message (RFC 8017 §9.2 note 1).
-var digestInfo = map[crypto.Hash]string{
-	crypto.SHA256: "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20",
-	crypto.SHA384: "\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30",
-	crypto.SHA512: "\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40",
+// checkValue returns the verdict on a bare signature. That it is by this key over another digest explains a refusal: the data
+// changed, not the signer.
+func checkValue(key *primitive.Key, hash crypto.Hash, digest, signature []byte) Code {
+	if primitive.Verify(key, schemeOf(key, hash), digest, signature) == nil {
+		return OK
+	}
+	if _, _, other := primitive.SignedDigest(key, signature); other {
+		return DigestMismatch
+	}
+	return SignatureWrong
 }
 
-// signedOtherDigest reports whether a signature that does not verify is nevertheless by this RSA key, over another digest:
-// then the data changed, not the signer. It explains a refusal and never leads to an acceptance.
-func signedOtherDigest(key crypto.PublicKey, signature []byte) bool {
-	k, ok := key.(*rsa.PublicKey)
-	if !ok || len(signature) != k.Size() {
-		return false
+// keyOf returns the key of a certificate that crypto/x509 read; keys for RSA-PSS alone, which policies do not know here, are none.
+func keyOf(cert *x509.Certificate) (*primitive.Key, error) {
+	key, err := primitive.NewKey(cert.PublicKey)
+	if err != nil {
+		return nil, errors.New("key that is neither RSA nor ECDSA, or beyond the limits") // the cause may quote contents
 	}
-	s := new(big.Int).SetBytes(signature)
-	if s.Cmp(k.N) >= 0 {
-		return false
+	return key, nil
+}
+
+// errAlgorithmExpired reports an algorithm that the policy admits for an earlier time only.
+var errAlgorithmExpired = errors.New("relied upon only until")
+
+// admits reports why the policy does not admit a signature by a key at a time, or nil.
+func (d *demand) admits(key *primitive.Key, alg primitive.Algorithm, at time.Time) error {
+	name := algorithmName(key, alg)
+	switch {
+	case key.Kind == primitive.RSA && (key.Bits > maxRSABits || key.Exponent < 65537): // SP 800-56B §6.2: smaller exponents have a history
+		return fmt.Errorf("RSA key of %d bits with exponent %d", key.Bits, key.Exponent)
+	case name == "":
+		return errors.New(alg.String() + " by a key of " + key.String())
 	}
-	em := s.Exp(s, big.NewInt(int64(k.E)), k.N).FillBytes(make([]byte, k.Size()))
-	for hash, prefix := range digestInfo {
-		pad := len(em) - 3 - len(prefix) - hash.Size()
-		if pad < 8 {
+	var until time.Time
+	for _, a := range d.Algorithms {
+		if a.Key != name || a.MinBits > key.Bits || !slices.ContainsFunc(a.Hashes, func(h string) bool { return hashNames[h] == alg.Hash }) {
 			continue
 		}
-		head := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, pad)...)
-		head = append(append(head, 0), prefix...)
-		if bytes.HasPrefix(em, head) {
-			return true
+		if a.Until.IsZero() || !at.After(a.Until) {
+			return nil
+		}
+		if a.Until.After(until) {
+			until = a.Until
 		}
 	}
-	return false
-}
-
-// certificateHash returns the hash function of an algorithm that certificates may be signed with, and false for others.
-func certificateHash(a x509.SignatureAlgorithm) (crypto.Hash, bool) {
-	switch a {
-	case x509.SHA256WithRSA, x509.ECDSAWithSHA256:
-		return crypto.SHA256, true
-	case x509.SHA384WithRSA, x509.ECDSAWithSHA384:
-		return crypto.SHA384, true
-	case x509.SHA512WithRSA, x509.ECDSAWithSHA512:
-		return crypto.SHA512, true
+	what := fmt.Sprintf("%s with %s", key, primitive.HashName(alg.Hash))
+	if !until.IsZero() {
+		return fmt.Errorf("%s is %w %s", what, errAlgorithmExpired, until.UTC().Format(time.RFC3339))
 	}
-	return 0, false
+	return errors.New(what)
 }

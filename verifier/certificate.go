@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/verifier/primitive"
 )
 
 // MaxCertificateBytes is the size beyond which nothing is read as a certificate; those in use have less than 2 KiB.
@@ -111,21 +113,25 @@ var (
 	errAlgorithm = errors.New("certificate is signed with an algorithm that is not admitted")
 )
 
-// issuerOf returns the anchor whose key signed cert. The algorithms admitted are d's.
-func (a anchors) issuerOf(cert *x509.Certificate, d *demand) (*x509.Certificate, error) {
-	hash, admitted := certificateHash(cert.SignatureAlgorithm)
+// issuerOf returns the anchor whose key signed cert. The algorithms admitted are those of d at a time.
+func (a anchors) issuerOf(cert *x509.Certificate, d *demand, at time.Time) (*x509.Certificate, error) {
+	alg, unknown := primitive.CertificateAlgorithm(cert.Raw)
 	err := errNoAnchor
 	for _, c := range a {
 		if len(cert.AuthorityKeyId) == 0 || !bytes.Equal(cert.AuthorityKeyId, c.SubjectKeyId) || !bytes.Equal(cert.RawIssuer, c.RawSubject) {
 			continue
 		}
-		if !admitted {
-			return nil, fmt.Errorf("%w: %s", errAlgorithm, cert.SignatureAlgorithm)
+		key, weak := keyOf(c)
+		if weak == nil {
+			weak = unknown
 		}
-		if weak := d.admits(c.PublicKey, hash); weak != nil {
+		if weak == nil {
+			weak = d.admits(key, alg, at)
+		}
+		if weak != nil {
 			return nil, fmt.Errorf("%w: %w", errAlgorithm, weak)
 		}
-		if c.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil {
+		if primitive.VerifyMessage(key, alg, cert.RawTBSCertificate, cert.Signature) == nil {
 			return c, nil
 		}
 		err = errForged

@@ -34,6 +34,7 @@ const (
 	SubCertificateChainGeneralFailure SubIndication = "CERTIFICATE_CHAIN_GENERAL_FAILURE"
 	SubChainConstraintsFailure        SubIndication = "CHAIN_CONSTRAINTS_FAILURE"
 	SubCryptoConstraintsFailure       SubIndication = "CRYPTO_CONSTRAINTS_FAILURE"
+	SubCryptoConstraintsFailureNoPOE  SubIndication = "CRYPTO_CONSTRAINTS_FAILURE_NO_POE"
 	SubTryLater                       SubIndication = "TRY_LATER"
 )
 
@@ -48,6 +49,7 @@ const (
 	UntrustedIssuer          Code = "untrusted-issuer"           // no trust anchor made it
 	IssuerNotValid           Code = "issuer-not-valid"           // the trust anchor is outside its own validity
 	WeakAlgorithm            Code = "weak-algorithm"             // the policy does not admit algorithm or key size
+	AlgorithmExpired         Code = "algorithm-expired"          // the policy admits it for an earlier time only
 	NotYetValid              Code = "not-yet-valid"
 	Expired                  Code = "expired"
 	CACertificate            Code = "ca-certificate"   // an authority's certificate where a person's is due
@@ -111,7 +113,7 @@ var verdicts = []verdict{
 		Text{"Read the certificate from the card again and send its DER unchanged.", "カードから証明書を読み直し、DER のまま送信してください。"},
 	},
 	{
-		UnknownCriticalExtension, Indeterminate, SubChainConstraintsFailure,
+		UnknownCriticalExtension, Indeterminate, SubCertificateChainGeneralFailure,
 		Text{"The certificate has a critical extension that this software does not understand.", "証明書に、このソフトウェアが解釈できない重要 (critical) 拡張が含まれています。"},
 		Text{"Update this software; do not rely on the certificate until then.", "ソフトウェアを更新してください。それまでこの証明書を信頼しないでください。"},
 	},
@@ -129,6 +131,14 @@ var verdicts = []verdict{
 		WeakAlgorithm, Indeterminate, SubCryptoConstraintsFailure,
 		Text{"The policy does not admit this algorithm or key size.", "この暗号アルゴリズムまたは鍵長はポリシーで認められていません。"},
 		Text{"Ask for a signature with an admitted algorithm.", "認められたアルゴリズムで署名し直すよう依頼してください。"},
+	},
+	{
+		AlgorithmExpired, Indeterminate, SubCryptoConstraintsFailureNoPOE,
+		Text{"The policy relies on this algorithm or key size only for signatures made earlier.", "この暗号アルゴリズムまたは鍵長は、より以前に行われた署名についてのみポリシーで認められています。"},
+		Text{
+			"If you have a proof that the signature existed before, bring it; otherwise ask for a signature with an admitted algorithm.",
+			"それ以前に署名が存在した証拠があれば併せて検証し、なければ認められたアルゴリズムで署名し直すよう依頼してください。",
+		},
 	},
 	{
 		NotYetValid, TotalFailed, SubNotYetValid,
@@ -275,6 +285,8 @@ func (r *Result) conclude(code Code, timeKnown bool) {
 	switch {
 	case timeKnown && v.sub == SubRevokedNoPOE:
 		r.Indication, r.SubIndication = TotalFailed, SubRevoked
+	case timeKnown && code == AlgorithmExpired:
+		r.SubIndication = SubCryptoConstraintsFailure
 	case timeKnown && code == Expired:
 		r.Indication, r.SubIndication = TotalFailed, SubExpired
 	}

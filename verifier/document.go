@@ -3,6 +3,7 @@ package verifier
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/verifier/cms"
 	"github.com/openjpki/jpki/verifier/path"
 )
 
@@ -30,6 +32,10 @@ type DocumentConfig struct {
 	// Sources are asked in their order, after what the document brings, until a status is established. None means that only
 	// documents that bring current lists or answers can pass: nothing is fetched unless a source fetches it.
 	Sources []RevocationSource
+	// TokenIssuers are those whose validation tokens are believed ([Verifier.VerifyToken]); nobody's without any.
+	TokenIssuers []TokenIssuer
+	// TokenAudience are the names under which this relying party is one that a token is for. One for others only is refused.
+	TokenAudience []string
 	// CacheEntries is how many verified signatures and certificates are remembered; 0 means 4096. A validity never is.
 	CacheEntries int
 }
@@ -64,6 +70,10 @@ type DocumentInput struct {
 	// Existed is a time at which the caller knows that the document existed, having kept it or its digest on record. Never
 	// take it from the document.
 	Existed time.Time
+	// TokenHash has the digests computed that [DocumentResult.Tokens] needs. Zero computes none; see [TokenHash].
+	TokenHash crypto.Hash
+
+	keys *cms.Cache
 }
 
 // A DocumentResult is a verdict with its reasons and its evidence. It contains personal data in the signers' Attributes,
@@ -101,13 +111,17 @@ type SignatureResult struct {
 	Attributes    *jpki.Attributes  `json:"attributes,omitempty"` // only if TOTAL-PASSED, and the policy hands them out
 	Level         string            `json:"level"`                // as in CAdES-B-T
 	Scope         Scope             `json:"scope"`
-	Countersigns  bool              `json:"countersigns,omitempty"` // it is over another signature
-	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`  // what the signer says, without proof
-	BestTime      time.Time         `json:"best_time"`              // the earliest at which it is proven to have existed
+	Countersigns  bool              `json:"countersigns,omitempty"`     // it is over another signature
+	PolicyID      string            `json:"signature_policy,omitempty"` // the signer's, by identifier; "implied" or "unreadable" without one
+	Commitments   []string          `json:"commitments,omitempty"`      // what the signer says the signature is for: identifiers
+	ClaimsRoles   bool              `json:"claims_roles,omitempty"`     // the signer says who else she is, without proof
+	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`      // what the signer says, without proof
+	BestTime      time.Time         `json:"best_time"`                  // the earliest at which it is proven to have existed
 	BestTimeProof TimeProof         `json:"best_time_proof"`
 	TimeStamps    []TimeStampResult `json:"time_stamps"`
 	StatusFailure path.StatusCode   `json:"status_failure,omitempty"` // with [StatusNotEstablished]: why
 	Evidence      []EvidenceRef     `json:"evidence"`                 // what the verdict rests on
+	Token         *TokenRef         `json:"token,omitempty"`          // the validation token it rests on instead
 }
 
 // A DocumentSigner says whose certificate it was. It has no personal data, but the fingerprint is the same for everybody.
@@ -134,6 +148,7 @@ const (
 	ByValidation TimeProof = "validation" // it exists now
 	ByCaller     TimeProof = "caller"     // DocumentInput.Existed
 	ByTimeStamp  TimeProof = "time-stamp"
+	ByToken      TimeProof = "token" // a validation token says so
 )
 
 // A TimeStampResult is the verdict on one time-stamp.
@@ -184,7 +199,10 @@ type documents struct {
 	anchors, stampAnchors []*path.Certificate
 	known                 []*path.Certificate
 	sources               []RevocationSource
+	tokenIssuers          []TokenIssuer
+	tokenAudience         []string
 	cache                 *path.Cache
+	keys                  *cms.Cache
 	skew                  time.Duration
 	validators
 }
@@ -206,6 +224,9 @@ func newDocuments(cfg DocumentConfig, skew time.Duration) (*documents, error) {
 	if d.cache, err = path.NewCache(cfg.CacheEntries); err != nil {
 		return nil, fmt.Errorf("documents: CacheEntries: %w", err)
 	}
+	if d.keys, err = cms.NewCache(cfg.CacheEntries); err != nil {
+		return nil, fmt.Errorf("documents: CacheEntries: %w", err)
+	}
 	for _, list := range []struct {
 		from []*x509.Certificate
 		to   *[]*path.Certificate
@@ -221,6 +242,10 @@ func newDocuments(cfg DocumentConfig, skew time.Duration) (*documents, error) {
 			*list.to = append(*list.to, parsed)
 		}
 	}
+	if d.tokenIssuers, err = tokenIssuers(cfg.TokenIssuers); err != nil {
+		return nil, fmt.Errorf("documents: %w", err)
+	}
+	d.tokenAudience = slices.Clone(cfg.TokenAudience)
 	if d.demand, err = cfg.Policy.compile(); err != nil {
 		return nil, fmt.Errorf("documents: %w", err)
 	}
@@ -257,6 +282,16 @@ func (d *documents) validatorsFor(demand *documentDemand) (out validators, err e
 //  3. judge each by the building blocks of EN 319 102-1 (document_judge.go)
 //  4. the document's verdict is the worst of them; content that none covers is one, too
 func (v *Verifier) Document(ctx context.Context, in DocumentInput) (*DocumentResult, error) {
+	e, err := v.read(in)
+	if err != nil {
+		return nil, err
+	}
+	// 3 and 4.
+	return v.documents.judge(ctx, e, v.documents.demand, v.documents.validators, v.documents.sources)
+}
+
+// read does steps 1 and 2.
+func (v *Verifier) read(in DocumentInput) (*Evidence, error) {
 	if v.documents == nil {
 		return nil, errors.New("verify document: no Documents are configured")
 	}
@@ -269,6 +304,8 @@ func (v *Verifier) Document(ctx context.Context, in DocumentInput) (*DocumentRes
 		return nil, jpki.Errorf(jpki.Malformed, "the time asked about lies in the future")
 	case in.Existed.After(in.At.Add(v.skew)):
 		return nil, jpki.Errorf(jpki.Malformed, "the document was not yet known at the time asked about")
+	case in.TokenHash != 0 && !slices.Contains(tokenHashes, in.TokenHash):
+		return nil, jpki.Errorf(jpki.Malformed, "TokenHash is none of SHA-256, SHA-384 and SHA-512")
 	case in.Data != nil && in.Reader != nil, in.Data == nil && in.Reader == nil, in.Reader != nil && in.Size < 0:
 		return nil, jpki.Errorf(jpki.Malformed, "want the document as Data, or as Reader and Size")
 	}
@@ -279,6 +316,7 @@ func (v *Verifier) Document(ctx context.Context, in DocumentInput) (*DocumentRes
 	if err != nil {
 		return nil, err
 	}
+	in.keys = v.documents.keys
 	// 1.
 	if in.Format == FormatAuto {
 		if in.Format, err = detect(in.Reader, in.Size); err != nil {
@@ -290,15 +328,11 @@ func (v *Verifier) Document(ctx context.Context, in DocumentInput) (*DocumentRes
 		return nil, jpki.Errorf(jpki.Malformed, "there is no format %.16q", string(in.Format))
 	}
 	// 2.
-	e := Evidence{Version: evidenceVersion, ID: id, Format: in.Format, ValidationTime: in.At.UTC(), Existed: in.Existed.UTC()}
+	e := &Evidence{Version: evidenceVersion, ID: id, Format: in.Format, ValidationTime: in.At.UTC(), Existed: in.Existed.UTC()}
 	if e.SHA256, err = sum(in.Reader, in.Size); err != nil {
 		return nil, err
 	}
-	if err := read(&in, &e); err != nil {
-		return nil, err
-	}
-	// 3 and 4.
-	return v.documents.judge(ctx, &e, v.documents.demand, v.documents.validators, v.documents.sources)
+	return e, read(&in, e)
 }
 
 // formats has the reader of each format: it fills in what the document brings.

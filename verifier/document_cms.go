@@ -38,7 +38,7 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 	if err != nil {
 		return err
 	}
-	input := cms.Input{}
+	input := cms.Input{Cache: in.keys, Hashes: in.tokenHashes()}
 	if data.Detached {
 		input.Content = in.detached("")
 	}
@@ -48,22 +48,39 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 	}
 	e.bring(data.Certificates, data.CRLs, data.OCSPs)
 	for _, s := range signatures {
-		addCMS(e, s, Scope{Whole: true}, string(s.Level), false)
+		addCMS(in, e, s, Scope{Whole: true}, string(s.Level), false)
 	}
 	return nil
 }
 
 // addCMS adds a signature and those that countersign it.
-func addCMS(e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) {
-	e.Signatures = append(e.Signatures, cmsFacts(e, s, scope, level, counter))
+func addCMS(in *DocumentInput, e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) {
+	f := cmsFacts(e, s, scope, level, counter)
+	ref := "content"
+	if counter {
+		ref = "signature"
+	}
+	f.bindCMS(in, s, ref)
+	e.Signatures = append(e.Signatures, f)
 	for _, c := range s.CounterSignatures {
-		addCMS(e, c, Scope{Note: "another signature"}, string(c.Level), true)
+		addCMS(in, e, c, Scope{Note: "another signature"}, string(c.Level), true)
+	}
+}
+
+// bindCMS computes the digests that a token needs.
+func (f *Facts) bindCMS(in *DocumentInput, s *cms.Signature, ref string) {
+	if in.TokenHash == 0 || f.Integrity != OK {
+		return
+	}
+	octets, content := s.Covered(in.TokenHash)
+	if octets != nil && content != nil {
+		f.Binding = in.binding(s.Value, octets, BoundData{ref, content})
 	}
 }
 
 func cmsFacts(e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) Facts {
 	f := Facts{
-		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID,
+		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID, Commitments: s.Commitments, ClaimsRoles: s.ClaimsRoles,
 		ClaimedTime: s.SigningTime.UTC(), Level: level, Scope: scope, Countersigns: counter,
 	}
 	f.sign(s.Key, s.Algorithm)
@@ -73,9 +90,20 @@ func cmsFacts(e *Evidence, s *cms.Signature, scope Scope, level string, counter 
 		}[t.Kind]
 		if ok {
 			f.Stamps = append(f.Stamps, stampFacts(e, kind, t))
+		} else {
+			f.Stamps = append(f.Stamps, otherStamp(string(t.Kind), t.Token))
 		}
 	}
 	return f
+}
+
+// otherStamp reports a time-stamp that nothing is computed about. name is one that the format's room knows, no outsider's.
+func otherStamp(name string, token *cms.Token) StampFacts {
+	out := StampFacts{Kind: OtherStamp, Token: Facts{Integrity: TimeStampNotChecked, Detail: name}}
+	if token != nil {
+		out.Time, out.ImprintHash = token.Time.UTC(), hashName(token.Hash)
+	}
+	return out
 }
 
 // stampFacts keeps what is known of a time-stamp, and adds what its token brings.
@@ -90,6 +118,15 @@ func stampFacts(e *Evidence, kind StampKind, t cms.TimeStamp) StampFacts {
 	}
 	out.Token.Integrity, out.Token.Detail = cmsCodes[t.Integrity], t.Detail
 	return out
+}
+
+// unreadStamp is otherStamp for a token that stands in another format.
+func unreadStamp(name string, token []byte) StampFacts {
+	t, err := cms.ParseToken(token)
+	if err != nil {
+		t = nil
+	}
+	return otherStamp(name, t)
 }
 
 // readStamp checks a time-stamp that stands in another format.

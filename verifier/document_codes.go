@@ -15,6 +15,7 @@ const (
 	SubRevokedCANoPOE              SubIndication = "REVOKED_CA_NO_POE"
 	SubTimeStampOrderFailure       SubIndication = "TIMESTAMP_ORDER_FAILURE"
 	SubSignaturePolicyNotAvailable SubIndication = "SIGNATURE_POLICY_NOT_AVAILABLE"
+	SubNoPOE                       SubIndication = "NO_POE"
 )
 
 // The codes that only documents have; a signature in a document may have those of [Codes] as well.
@@ -32,6 +33,10 @@ const (
 	ChainNotEstablished       Code = "chain-not-established"       // too much work, given up
 	IssuerRevoked             Code = "issuer-revoked"              // an authority on the way to the trust anchor
 	UncoveredContent          Code = "uncovered-content"           // the signatures hold, but not for all of the document
+	TimeStampNotChecked       Code = "time-stamp-not-checked"      // only of a time-stamp: of a superseded or rare kind
+	TokenRefused              Code = "token-refused"               // not by an issuer that is believed, not for us, or not of this time
+	TokenMissing              Code = "token-missing"               // no token is about this signature
+	TokenNegative             Code = "token-negative"              // the token says that the signature was not passed, or not by our policy
 )
 
 // documentVerdicts goes on where verdicts ends.
@@ -82,7 +87,7 @@ var documentVerdicts = []verdict{
 		Text{"Refuse; ask for a new signature.", "拒否し、署名し直すよう依頼してください。"},
 	},
 	{
-		ChainRefused, Indeterminate, SubChainConstraintsFailure,
+		ChainRefused, Indeterminate, SubCertificateChainGeneralFailure,
 		Text{"The chain of certificates up to the trust anchor breaks a rule.", "トラストアンカーまでの証明書チェーンが規則に違反しています。"},
 		Text{"Refuse; the detail of the check says which certificate and which rule.", "拒否してください（どの証明書がどの規則に反するかは検証の詳細にあります）。"},
 	},
@@ -100,6 +105,26 @@ var documentVerdicts = []verdict{
 		UncoveredContent, Indeterminate, SubSigConstraintsFailure,
 		Text{"The signatures are good, but part of the document is not covered by any.", "署名は有効ですが、文書の一部がどの署名の対象にもなっていません。"},
 		Text{"Rely only on what the scope of each signature names.", "各署名の対象範囲に示された部分だけを信頼してください。"},
+	},
+	{
+		TimeStampNotChecked, Indeterminate, SubNoPOE,
+		Text{"The time-stamp is of a kind that is not checked here, and proves nothing.", "この種類のタイムスタンプは検証対象外のため、証拠として扱われません。"},
+		Text{"Ask for an archive time-stamp of version 3 or a signature time-stamp.", "アーカイブタイムスタンプ（第3版）または署名タイムスタンプを依頼してください。"},
+	},
+	{
+		TokenRefused, Indeterminate, SubNoPOE,
+		Text{"The validation token is not one that may be relied upon here.", "この検証トークンはここでは信頼できません。"},
+		Text{"Verify the document itself, or check which token issuers are configured.", "文書そのものを検証するか、設定されているトークン発行者を確認してください。"},
+	},
+	{
+		TokenMissing, Indeterminate, SubNoPOE,
+		Text{"No validation token is about this signature.", "この署名についての検証トークンがありません。"},
+		Text{"Check that token and document belong together, or verify the document itself.", "トークンと文書の組み合わせを確認するか、文書そのものを検証してください。"},
+	},
+	{
+		TokenNegative, Indeterminate, SubNoPOE,
+		Text{"The validation token does not say that the signature passed under a policy accepted here.", "検証トークンは、ここで認められたポリシーによる検証の成功を示していません。"},
+		Text{"Verify the document itself; a token never makes a verdict better than it was.", "文書そのものを検証してください（トークンが判定を良くすることはありません）。"},
 	},
 }
 
@@ -149,6 +174,7 @@ var pathCodes = map[path.Code]struct{ signer, above Code }{
 	path.NoIssuer:           {UntrustedIssuer, UntrustedIssuer},
 	path.SignatureWrong:     {UntrustedIssuer, UntrustedIssuer},
 	path.AlgorithmRefused:   {WeakAlgorithm, WeakAlgorithm},
+	path.AlgorithmExpired:   {AlgorithmExpired, AlgorithmExpired},
 	path.KeyRefused:         {WeakAlgorithm, WeakAlgorithm},
 	path.Malformed:          {MalformedCertificate, ChainRefused},
 	path.NotYetValid:        {NotYetValid, IssuerNotValid},

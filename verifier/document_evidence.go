@@ -47,8 +47,10 @@ type Facts struct {
 	Algorithm    string       `json:"algorithm"`             // as policies call it; empty if they have no name for it
 	KeyBits      int          `json:"key_bits"`
 	Hash         string       `json:"hash"`
-	Named        bool         `json:"named"` // the signature covers a reference to the certificate
-	PolicyID     string       `json:"policy_id,omitempty"`
+	Named        bool         `json:"named"`               // the signature covers a reference to the certificate
+	PolicyID     string       `json:"policy_id,omitempty"` // of the signature policy; "implied" or "unreadable" without an identifier
+	Commitments  []string     `json:"commitments,omitempty"`
+	ClaimsRoles  bool         `json:"claims_roles,omitempty"`
 	ClaimedTime  time.Time    `json:"claimed_time,omitzero"`
 	NotBefore    time.Time    `json:"not_before,omitzero"` // what the signer says of the signature itself
 	NotAfter     time.Time    `json:"not_after,omitzero"`
@@ -56,6 +58,22 @@ type Facts struct {
 	Scope        Scope        `json:"scope"`
 	Countersigns bool         `json:"countersigns,omitempty"`
 	Stamps       []StampFacts `json:"stamps,omitempty"`
+	Binding      *Binding     `json:"binding,omitempty"` // only if it is intact and DocumentInput.TokenHash asked for it
+}
+
+// A Binding has digests by which a validation token refers to one signature and to nothing else (RFC 9321 §3.2.3.3 and §3.2.3.4).
+type Binding struct {
+	Hash  string      `json:"hash"`         // sha256, sha384 or sha512
+	ID    string      `json:"id,omitempty"` // of an XML signature
+	Value []byte      `json:"value"`        // of the signature value
+	Bytes []byte      `json:"bytes"`        // of what the value is over
+	Data  []BoundData `json:"data"`         // of what was signed
+}
+
+// BoundData is the digest of something that was signed, under the name that the format gives it.
+type BoundData struct {
+	Ref    string `json:"ref"`
+	Digest []byte `json:"digest"`
 }
 
 // A StampKind says what a time-stamp covers.
@@ -66,6 +84,7 @@ const (
 	ContentStamp   StampKind = "content"   // what was signed, before it was
 	SignatureStamp StampKind = "signature" // the signature
 	ArchiveStamp   StampKind = "archive"   // the signature and all that came with it
+	OtherStamp     StampKind = "other"     // of a kind that is recognised and not checked, by name: it proves nothing
 )
 
 // StampFacts are what computing alone found out about one time-stamp: of the token's own signature, and whether it covers

@@ -76,8 +76,12 @@ func appendObjects(data []byte, prev int, objects map[int]string, size int, trai
 
 func signedPDF(t *testing.T, by leaf) []byte {
 	t.Helper()
+	return signPDF(t, by, onePage())
+}
+
+func signPDF(t *testing.T, by leaf, page []byte) []byte {
+	t.Helper()
 	var out bytes.Buffer
-	page := onePage()
 	if err := pdf.Sign(&out, bytes.NewReader(page), int64(len(page)), pdf.SignConfig{Certificate: by.der, Signer: by.key, Rand: rand.Reader, Time: t0}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -40,25 +39,34 @@ type question struct {
 
 // judge gives the verdict on what is known of a document. What sources find is added to the evidence.
 func (d *documents) judge(ctx context.Context, e *Evidence, demand *documentDemand, vs validators, sources []RevocationSource) (*DocumentResult, error) {
-	r := &DocumentResult{
-		ID: e.ID, Format: e.Format, SHA256: e.SHA256, Policy: demand.ref, ValidationTime: e.ValidationTime,
-		Signatures: []SignatureResult{}, Fetches: []Fetch{}, Verdict: verdictOn(NoSignature, false),
-	}
-	j := &judgement{
-		d: d, demand: demand, validators: vs, sources: sources, at: e.ValidationTime, evidence: e, result: r,
-		origin: map[[32]byte]string{}, asked: map[question]bool{},
-	}
+	j := d.judgementOf(e, demand, vs, sources)
 	j.read()
-	whole := false
 	for i := range e.Signatures {
 		s, err := j.signature(ctx, &e.Signatures[i])
 		if err != nil {
 			return nil, err
 		}
-		whole = whole || s.Scope.Whole && !s.Countersigns
-		r.Signatures = append(r.Signatures, *s)
+		j.result.Signatures = append(j.result.Signatures, *s)
 	}
+	return j.conclude(), nil
+}
+
+func (d *documents) judgementOf(e *Evidence, demand *documentDemand, vs validators, sources []RevocationSource) *judgement {
+	r := &DocumentResult{
+		ID: e.ID, Format: e.Format, SHA256: e.SHA256, Policy: demand.ref, ValidationTime: e.ValidationTime,
+		Signatures: []SignatureResult{}, Fetches: []Fetch{}, Verdict: verdictOn(NoSignature, false),
+	}
+	return &judgement{
+		d: d, demand: demand, validators: vs, sources: sources, at: e.ValidationTime, evidence: e, result: r,
+		origin: map[[32]byte]string{}, asked: map[question]bool{},
+	}
+}
+
+// conclude gives the document the worst verdict of its signatures, or that on what none of them covers.
+func (j *judgement) conclude() *DocumentResult {
+	r, whole := j.result, false
 	for i, s := range r.Signatures {
+		whole = whole || s.Scope.Whole && !s.Countersigns
 		if i == 0 || severity(s.Verdict) > severity(r.Verdict) {
 			r.Verdict = s.Verdict
 		}
@@ -66,8 +74,8 @@ func (d *documents) judge(ctx context.Context, e *Evidence, demand *documentDema
 	if r.Code == OK && !whole {
 		r.Verdict = verdictOn(UncoveredContent, false)
 	}
-	r.Evidence = *e
-	return r, nil
+	r.Evidence = *j.evidence
+	return r
 }
 
 func severity(v Verdict) int {
@@ -136,9 +144,55 @@ func (t *trial) pass(id CheckID, detail string) {
 
 // fail ends the trial.
 func (t *trial) fail(id CheckID, code Code, final bool, detail string) (*SignatureResult, error) {
+	return t.failed(id, code, final, detail), nil
+}
+
+func (t *trial) failed(id CheckID, code Code, final bool, detail string) *SignatureResult {
 	t.out.Checks = append(t.out.Checks, Check{ID: id, Detail: detail})
 	t.out.Verdict = verdictOn(code, final)
-	return t.out, nil
+	return t.out
+}
+
+func (j *judgement) trial(f *Facts) *trial {
+	return &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
+		PolicyID: f.PolicyID, Commitments: f.Commitments, ClaimsRoles: f.ClaimsRoles,
+		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
+		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
+	}}
+}
+
+// intact says, by what computing alone found out, whether a signature is intact and whose it is; nil ends the trial.
+func (t *trial) intact() *path.Certificate {
+	f := t.f
+	for _, block := range []CheckID{CheckFC, CheckISC, CheckCV} {
+		if f.Integrity != OK && blockOf(f.Integrity) == block {
+			t.failed(block, f.Integrity, false, f.Detail)
+			return nil
+		}
+		t.pass(block, map[CheckID]string{CheckFC: f.Level, CheckISC: named(f), CheckCV: f.Algorithm + " with " + f.Hash}[block])
+	}
+	leaf, err := t.d.cache.Certificate(f.Certificate)
+	if err != nil {
+		t.failed(CheckISC, MalformedCertificate, false, err.Error())
+		return nil
+	}
+	t.out.Signer = &DocumentSigner{SHA256: hex.EncodeToString(leaf.SHA256[:]), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+	return leaf
+}
+
+// good ends a trial in which nothing was wrong, and hands out the four attributes if the policy does.
+func (t *trial) good(leaf *path.Certificate) *SignatureResult {
+	t.out.Verdict = verdictOn(OK, false)
+	if !t.demand.Attributes {
+		return t.out
+	}
+	if cert, err := x509.ParseCertificate(leaf.Raw); err == nil {
+		san, _ := extension(cert, oidSubjectAltName)
+		if t.out.Attributes, err = ParseAttributes(san); err != nil {
+			return t.failed(CheckXCV, WrongAttributes, false, err.Error())
+		}
+	}
+	return t.out
 }
 
 // signature goes through the building blocks of EN 319 102-1 §5.2 and, for what is past, §5.6 in a simple form: everything is
@@ -150,29 +204,20 @@ func (t *trial) fail(id CheckID, code Code, final bool, detail string) (*Signatu
 //  4. XCV: was there a path to an anchor at that time?
 //  5. RFC: and was none of its certificates revoked at that time, by data recent enough?
 func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, error) {
-	t := &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
-		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
-		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
-	}}
+	t := j.trial(f)
 	// 1.
-	for _, block := range []CheckID{CheckFC, CheckISC, CheckCV} {
-		if f.Integrity != OK && blockOf(f.Integrity) == block {
-			return t.fail(block, f.Integrity, false, f.Detail)
-		}
-		t.pass(block, map[CheckID]string{CheckFC: f.Level, CheckISC: named(f), CheckCV: f.Algorithm + " with " + f.Hash}[block])
+	leaf := t.intact()
+	if leaf == nil {
+		return t.out, nil
 	}
-	leaf, err := j.d.cache.Certificate(f.Certificate)
-	if err != nil {
-		return t.fail(CheckISC, MalformedCertificate, false, err.Error())
-	}
-	t.out.Signer = &DocumentSigner{SHA256: hex.EncodeToString(leaf.SHA256[:]), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
 	// 2.
-	if f.PolicyID != "" && !slices.Contains(j.demand.SignaturePolicies, f.PolicyID) && !slices.Contains(j.demand.SignaturePolicies, "*") {
+	if !j.demand.agrees(f.PolicyID) {
 		return t.fail(CheckVCI, SignaturePolicyUnknown, false, "signature policy "+f.PolicyID)
 	}
 	t.pass(CheckVCI, "policy "+j.demand.Name)
+	until, admitted := j.demand.admits(f)
 	switch {
-	case !j.demand.admits(f):
+	case !admitted:
 		return t.fail(CheckSAV, WeakAlgorithm, false, fmt.Sprintf("not admitted: %q of %d bits with %s", f.Algorithm, f.KeyBits, f.Hash))
 	case j.demand.RequireNamedCertificate && !f.Named:
 		return t.fail(CheckSAV, SigningCertificateUnnamed, false, "no signed reference to the certificate")
@@ -185,6 +230,10 @@ func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, 
 		return nil, err
 	} else if !ok {
 		return t.fail(CheckVTS, TimeStampOrder, false, detail)
+	}
+	if !until.IsZero() && t.out.BestTime.After(until) {
+		return t.fail(CheckVTS, AlgorithmExpired, t.made.After(until), fmt.Sprintf("%s of %d bits with %s is relied upon until %s only; known by %s since %s",
+			f.Algorithm, f.KeyBits, f.Hash, until.UTC().Format(time.RFC3339), t.out.BestTimeProof, t.out.BestTime.UTC().Format(time.RFC3339)))
 	}
 	t.pass(CheckVTS, fmt.Sprintf("known by %s since %s", t.out.BestTimeProof, t.out.BestTime.UTC().Format(time.RFC3339)))
 	// 4 and 5.
@@ -214,7 +263,7 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 	d := t.demand
 	res, err := t.chain(ctx, t.validators.signers, path.Request{
 		Certificate: leaf, Certificates: t.certificates, At: t.out.BestTime, MaxAge: d.maxAge,
-		Policies: d.policies, RequireExplicitPolicy: len(d.policies) > 0, KeyUsage: d.required, Purposes: d.purposes,
+		Policies: d.policies, RequireExplicitPolicy: len(d.policies) > 0, KeyUsage: d.required, Purposes: d.purposes, AlgorithmsAt: t.certificatesKnown(),
 	}, t.sealed)
 	if err != nil {
 		return nil, err
@@ -260,16 +309,16 @@ func (t *trial) certificate(ctx context.Context, leaf *path.Certificate) (*Signa
 		}
 	}
 	t.pass(CheckRFC, goodDetail(res))
-	t.out.Verdict = verdictOn(OK, false)
-	if d.Attributes {
-		if cert, err := x509.ParseCertificate(leaf.Raw); err == nil {
-			san, _ := extension(cert, oidSubjectAltName)
-			if t.out.Attributes, err = ParseAttributes(san); err != nil {
-				return t.fail(CheckXCV, WrongAttributes, false, err.Error())
-			}
-		}
+	return t.good(leaf), nil
+}
+
+// certificatesKnown returns since when nobody could have put other certificates in the place of the signer's and those above: the
+// caller had all of the document, or an archive time-stamp covers them. A time-stamp of the signature alone covers none.
+func (t *trial) certificatesKnown() time.Time {
+	if e := t.evidence.Existed; !e.IsZero() && e.Before(t.sealed) {
+		return e
 	}
-	return t.out, nil
+	return t.sealed
 }
 
 func chainDetail(res *path.Result) string {
@@ -433,28 +482,10 @@ func (t *trial) cite(res *path.Result) {
 	}
 }
 
-// compromisedBefore reports whether a list says that the key of a certificate that was revoked later was compromised by a
-// time (invalidityDate, RFC 5280 §5.3.2): the date of the revocation alone would protect the thief.
+// compromisedBefore reports whether who revoked a certificate later says that its key was compromised by a time
+// (invalidityDate, RFC 5280 §5.3.2): the date of the revocation alone would protect the thief.
 func compromisedBefore(st *path.Status, at time.Time) bool {
-	if st.Reason != jpki.KeyCompromise && st.Reason != jpki.CACompromise {
-		return false
-	}
-	cert, err := x509.ParseCertificate(st.Certificate.Raw)
-	if err != nil {
-		return true // nothing can be looked up: the doubt counts
-	}
-	for _, e := range st.Evidence {
-		list, err := x509.ParseRevocationList(e.Raw)
-		if err != nil {
-			continue // an answer by OCSP
-		}
-		for _, entry := range list.RevokedCertificateEntries {
-			if since, ok := invalidityDate(entry); ok && entry.SerialNumber.Cmp(cert.SerialNumber) == 0 && !since.After(at) {
-				return true
-			}
-		}
-	}
-	return false
+	return (st.Reason == jpki.KeyCompromise || st.Reason == jpki.CACompromise) && !st.InvalidSince.IsZero() && !st.InvalidSince.After(at)
 }
 
 // timeStamps finds out since when the signature is known to exist. Going back in time, each archive time-stamp that holds moves
@@ -519,6 +550,8 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 		return refuse(MalformedCertificate, "of the authority: "+err.Error())
 	}
 	out.AuthoritySHA256 = hex.EncodeToString(authority.SHA256[:])
+	until, admitted := t.demand.admits(&s.Token)
+	untilHash, admittedHash := t.demand.admitsHash(s.ImprintHash)
 	switch {
 	case s.Time.After(t.at.Add(t.d.skew)):
 		return refuse(NotYetValid, "of the future")
@@ -526,8 +559,11 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 		return refuse(UntrustedIssuer, "no trust anchors for time-stamps are configured")
 	case !s.OnlyTimeStamping:
 		return refuse(WrongKeyUsage, "the authority's certificate is not for time-stamps only")
-	case !t.demand.admits(&s.Token), !slices.ContainsFunc(t.demand.Algorithms, func(a DocumentAlgorithm) bool { return slices.Contains(a.Hashes, s.ImprintHash) }):
+	case !admitted || !admittedHash:
 		return refuse(WeakAlgorithm, fmt.Sprintf("not admitted: %q of %d bits with %s over %s", s.Token.Algorithm, s.Token.KeyBits, s.Token.Hash, s.ImprintHash))
+	case !until.IsZero() && control.After(until), !untilHash.IsZero() && control.After(untilHash):
+		return refuse(AlgorithmExpired, fmt.Sprintf("not relied upon any more at %s: %s of %d bits with %s over %s",
+			control.UTC().Format(time.RFC3339), s.Token.Algorithm, s.Token.KeyBits, s.Token.Hash, s.ImprintHash))
 	}
 	res, err := t.chain(ctx, t.validators.stamps, path.Request{
 		Certificate: authority, Certificates: t.certificates, At: control, Purposes: []path.OID{path.TimeStamping}, KeyUsage: 0,
@@ -544,18 +580,3 @@ func (t *trial) timeStamp(ctx context.Context, s *StampFacts, control time.Time)
 	}
 	return out, nil
 }
-
-// invalidityDate reads when a key was, or may have been, compromised (RFC 5280 §5.3.2).
-func invalidityDate(e x509.RevocationListEntry) (time.Time, bool) {
-	for _, ext := range e.Extensions {
-		if ext.Id.Equal(oidInvalidityDate) {
-			var t time.Time
-			if rest, err := asn1.UnmarshalWithParams(ext.Value, &t, "generalized"); err == nil && len(rest) == 0 {
-				return t, true
-			}
-		}
-	}
-	return time.Time{}, false
-}
-
-var oidInvalidityDate = asn1.ObjectIdentifier{2, 5, 29, 24}

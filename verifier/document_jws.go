@@ -6,6 +6,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier/jws"
+	"github.com/openjpki/jpki/verifier/primitive"
 )
 
 // jwsCodes gives our code to the errors of package jws.
@@ -43,7 +44,7 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 	for _, s := range signatures {
 		v := s.Verify()
 		f := Facts{
-			Certificate: v.Certificate, Named: len(s.Header.References) > 0 || len(s.Header.Certificates) > 0, PolicyID: s.Header.PolicyID,
+			Certificate: v.Certificate, Named: len(s.Header.References) > 0 || len(s.Header.Certificates) > 0, PolicyID: s.Header.PolicyID, Commitments: s.Header.Commitments, ClaimsRoles: s.Header.ClaimsRoles,
 			ClaimedTime: s.Header.SigningTime.UTC(), NotBefore: s.Header.NotBefore.UTC(), NotAfter: s.Header.Expires.UTC(),
 			Level: "JWS", Scope: Scope{Whole: !s.Inside}, Countersigns: s.Inside,
 		}
@@ -55,6 +56,16 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 		}
 		f.sign(v.Key, s.Algorithm)
 		f.Integrity, f.Detail = codeFor(v.Err, jwsCodes)
+		if in.TokenHash != 0 && f.Integrity == OK {
+			input, parts, err := s.Covered()
+			if err != nil {
+				return jpki.WrapError(jpki.Malformed, err, "what a token must name cannot be read")
+			}
+			f.Binding = in.binding(s.Value, primitive.Digest(in.TokenHash, input))
+			for _, p := range parts {
+				f.Binding.Data = append(f.Binding.Data, BoundData{p.Ref, primitive.Digest(in.TokenHash, p.Octets)})
+			}
+		}
 		e.bring(s.Header.Certificates, nil, nil)
 		e.bring(s.CertificateValues, s.CRLs, s.OCSPs)
 		certificates := slices.Concat(s.Header.Certificates, s.CertificateValues)
@@ -64,6 +75,8 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 			}[s.Stamps[i].Kind]
 			if ok {
 				f.Stamps = append(f.Stamps, readStamp(e, kind, s.Stamps[i].Token, s.Stamps[i].Imprint, certificates))
+			} else {
+				f.Stamps = append(f.Stamps, unreadStamp(s.Stamps[i].Kind, s.Stamps[i].Token))
 			}
 		}
 		e.Signatures = append(e.Signatures, f)

@@ -3,6 +3,7 @@ package verifier
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier/pdf"
@@ -27,13 +28,18 @@ func readPDF(in *DocumentInput, e *Evidence) error {
 	if err != nil {
 		return jpki.WrapError(jpki.Malformed, err, "the document is no PDF that is read here")
 	}
+	doc.Hashes = in.tokenHashes()
 	verdicts := doc.Verify(nil)
 	for i, v := range verdicts {
 		if v.Data != nil {
 			e.bring(v.Data.Certificates, v.Data.CRLs, v.Data.OCSPs)
 		}
 		if s := doc.Signatures[i]; s.SubFilter != pdf.DocStamp {
-			e.Signatures = append(e.Signatures, pdfFacts(doc, verdicts, i, e))
+			f := pdfFacts(doc, verdicts, i, e)
+			if len(v.Signatures) == 1 {
+				f.bindCMS(in, v.Signatures[0], strings.Trim(fmt.Sprint(s.ByteRange), "[]")) // RFC 9321 appendix B.2.3
+			}
+			e.Signatures = append(e.Signatures, f)
 		}
 	}
 	if s := doc.Store(len(doc.Revisions) - 1); s != nil {

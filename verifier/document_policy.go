@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -36,7 +37,8 @@ type DocumentPolicy struct {
 	ExtendedKeyUsage []string `json:"extended_key_usage,omitempty"`
 	// RequireNamedCertificate refuses signatures that do not cover a reference to the signer's certificate, as AdES do.
 	RequireNamedCertificate bool `json:"require_named_certificate,omitempty"`
-	// SignaturePolicies are the identifiers of explicit signature policies that are agreed to; "*" agrees to any unread.
+	// SignaturePolicies are the identifiers of signature policies that are agreed to, "implied" for one without; "*" agrees to any
+	// unread. A signature with another, or one that cannot be read, is INDETERMINATE (EN 319 102-1 §5.2.4).
 	SignaturePolicies []string `json:"signature_policies,omitempty"`
 	// MaxRevocationAge is how many seconds old data on revocation may be, at most 31 days; 0 means that their own nextUpdate decides.
 	MaxRevocationAge int `json:"max_revocation_age_seconds,omitempty"`
@@ -49,8 +51,12 @@ type DocumentPolicy struct {
 // A DocumentAlgorithm admits a kind of signature with some hash functions.
 type DocumentAlgorithm struct {
 	Key     string   `json:"key"`                // rsa (PKCS#1 v1.5), rsa-pss, p256, p384, p521 or ed25519
-	MinBits int      `json:"min_bits,omitempty"` // of RSA, 2048 to 8192
-	Hashes  []string `json:"hashes"`             // sha256, sha384, sha512
+	MinBits int      `json:"min_bits,omitempty"` // of RSA, 2048 to 8192; from 1024 in a row with Until
+	Hashes  []string `json:"hashes"`             // sha256, sha384, sha512; also sha1 in a row with Until
+	// Until is the last moment at which such a signature proves anything; without it no end is known. Several rows may name
+	// one kind of key: what one of them admits is admitted. A signature is held against it at the time since when it is known
+	// to exist, certificates at the time since when nobody could have put others in their place.
+	Until time.Time `json:"until,omitzero"`
 }
 
 const maxDocumentStatusAge = 31 * 24 * time.Hour
@@ -172,6 +178,9 @@ func hashName(h crypto.Hash) string {
 			return name
 		}
 	}
+	if h == crypto.SHA1 {
+		return oldHash
+	}
 	return primitive.HashName(h)
 }
 
@@ -234,31 +243,66 @@ func (p DocumentPolicy) compile() (*documentDemand, error) {
 	for _, a := range p.Algorithms {
 		k, ok := documentKeys[a.Key]
 		isRSA := k.kind == primitive.RSA
-		if !ok || len(a.Hashes) == 0 || isRSA && (a.MinBits < 2048 || a.MinBits > maxRSABits) || !isRSA && a.MinBits != 0 {
-			bad("algorithms: %.64q is unknown, has no hashes, or min_bits is not 2048 to %d for RSA and absent otherwise", a.Key, maxRSABits)
+		least := 2048
+		if !a.Until.IsZero() {
+			least = primitive.MinRSABits
 		}
-		rule := path.KeyRule{Kind: k.kind, MinBits: a.MinBits}
+		if !ok || len(a.Hashes) == 0 || isRSA && (a.MinBits < least || a.MinBits > maxRSABits) || !isRSA && a.MinBits != 0 {
+			bad("algorithms: %.64q is unknown, has no hashes, or min_bits is not %d to %d for RSA and absent otherwise", a.Key, least, maxRSABits)
+		}
+		row := path.AlgorithmRow{Key: path.KeyRule{Kind: k.kind, MinBits: a.MinBits}, Scheme: k.scheme, Until: a.Until}
 		if isRSA {
-			rule.MaxBits = maxRSABits
+			row.Key.MaxBits = maxRSABits
 		}
-		d.algorithms.Keys = append(d.algorithms.Keys, rule)
-		d.algorithms.Schemes = append(d.algorithms.Schemes, k.scheme)
 		for _, name := range a.Hashes {
 			h, ok := hashNames[name]
-			if !ok {
-				bad("algorithms: hash %.64q is unknown", name)
+			if name == oldHash && !a.Until.IsZero() {
+				h, ok = crypto.SHA1, true
 			}
-			d.algorithms.Hashes = append(d.algorithms.Hashes, h)
+			if !ok {
+				bad("algorithms: hash %.64q is unknown, or broken and without until", name)
+			}
+			row.Hashes = append(row.Hashes, h)
 		}
+		d.algorithms.Rows = append(d.algorithms.Rows, row)
 	}
 	return d, errors.Join(errs...)
 }
 
-// admits reports whether a signature of these facts is strong enough.
-func (d *documentDemand) admits(f *Facts) bool {
-	return slices.ContainsFunc(d.Algorithms, func(a DocumentAlgorithm) bool {
+// agrees reports whether a signature policy is one that is agreed to. XAdES and JAdES write an object identifier as a URN.
+func (d *documentDemand) agrees(id string) bool {
+	bare := func(s string) string { return strings.TrimPrefix(s, "urn:oid:") }
+	return id == "" || slices.ContainsFunc(d.SignaturePolicies, func(s string) bool { return s == "*" || bare(s) == bare(id) })
+}
+
+// oldHash is what policies call a hash function that they may admit for the past alone.
+const oldHash = "sha1"
+
+// admits reports whether a signature of these facts is strong enough, and until when; zero is for good.
+func (d *documentDemand) admits(f *Facts) (until time.Time, ok bool) {
+	return d.until(func(a *DocumentAlgorithm) bool {
 		return a.Key == f.Algorithm && f.KeyBits >= a.MinBits && (a.MinBits == 0 || f.KeyBits <= maxRSABits) && slices.Contains(a.Hashes, f.Hash)
 	})
+}
+
+// admitsHash is admits for the hash function of a time-stamp's imprint.
+func (d *documentDemand) admitsHash(name string) (until time.Time, ok bool) {
+	return d.until(func(a *DocumentAlgorithm) bool { return slices.Contains(a.Hashes, name) })
+}
+
+// until returns the latest end of the rows that fit.
+func (d *documentDemand) until(fits func(*DocumentAlgorithm) bool) (until time.Time, ok bool) {
+	for i := range d.Algorithms {
+		a := &d.Algorithms[i]
+		switch {
+		case !fits(a):
+		case a.Until.IsZero():
+			return time.Time{}, true
+		case !ok || a.Until.After(until):
+			until, ok = a.Until, true
+		}
+	}
+	return until, ok
 }
 
 func (p DocumentPolicy) clone() DocumentPolicy {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier"
 	"github.com/openjpki/jpki/verifier/jws"
 	"github.com/openjpki/jpki/verifier/path"
@@ -98,6 +99,15 @@ func TestSubIndications(t *testing.T) {
 		{name: "list out of date", file: plain, lists: [][]byte{list(t, a.sign[1], now.Add(-2*day))}, want: "INDETERMINATE", sub: "TRY_LATER", code: verifier.StatusNotEstablished, block: verifier.CheckRFC},
 		{name: "list by a namesake", file: plain, lists: [][]byte{list(t, foreign, now.Add(-time.Hour))}, want: "INDETERMINATE", sub: "TRY_LATER", code: verifier.StatusNotEstablished, block: verifier.CheckRFC},
 
+		{name: "algorithm relied upon until now", file: plain, lists: good, policy: rsaUntil(now), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "algorithm relied upon until an hour ago", file: plain, lists: good, policy: rsaUntil(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "stamped while the algorithm was relied upon", file: withStamp, lists: good, policy: rsaUntil(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "on record while the algorithm was relied upon", file: plain, lists: good, existed: now.Add(-time.Hour), policy: rsaUntil(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "content stamped when the algorithm was not relied upon any more", file: with(plain, func(f *file) { f.attrs = contentStamp(t, a.tsa, now.Add(-time.Hour)) }), lists: good, policy: rsaUntil(now.Add(-2 * time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "authorities and time-stamps with an algorithm relied upon until an hour ago", file: withStamp, lists: good, policy: ecUntil(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckXCV},
+		{name: "SHA-1 of its time, not proven to be of that time", file: with(plain, func(f *file) { f.sha1 = true }), lists: good, policy: sha1Until(now.Add(-time.Hour)), want: "INDETERMINATE", sub: "CRYPTO_CONSTRAINTS_FAILURE_NO_POE", code: verifier.AlgorithmExpired, block: verifier.CheckVTS},
+		{name: "SHA-1 of its time", file: with(plain, func(f *file) { f.sha1 = true }), lists: good, existed: now.Add(-time.Hour), policy: sha1Until(now.Add(-time.Hour)), want: "TOTAL-PASSED", code: verifier.OK},
+
 		{name: "time-stamp by a stranger proves nothing", file: with(plain, func(f *file) { f.stamp = stamped(t, a.authorityCert(t, foreign), stampTime) }), lists: revoked(now.Add(-day), 3), want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
 		{name: "time-stamp by a key for other things, too", file: with(plain, func(f *file) { f.stamp = stamped(t, weakTSA, stampTime) }), lists: revoked(now.Add(-day), 3), want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
 		{name: "time-stamp by a revoked authority", file: withStamp, lists: [][]byte{revoked(now.Add(-day), 3)[0], list(t, a.stamps, now.Add(-time.Hour), a.tsa.revoked(now.Add(-time.Hour), 1))}, want: "INDETERMINATE", sub: "REVOKED_NO_POE", code: verifier.RevokedAttributesChanged, block: verifier.CheckRFC},
@@ -113,6 +123,10 @@ func TestSubIndications(t *testing.T) {
 		{name: "certificate not named, and need not be", file: with(plain, func(f *file) { f.bare = true }), lists: good, want: "TOTAL-PASSED", code: verifier.OK},
 		{name: "certificate not named", file: with(plain, func(f *file) { f.bare = true }), lists: good, policy: func(p *verifier.DocumentPolicy) { p.RequireNamedCertificate = true }, want: "INDETERMINATE", sub: "SIG_CONSTRAINTS_FAILURE", code: verifier.SigningCertificateUnnamed, block: verifier.CheckSAV},
 		{name: "signature policy not agreed to", file: with(plain, func(f *file) { f.policy = "2.999.7" }), lists: good, want: "INDETERMINATE", sub: "SIGNATURE_POLICY_NOT_AVAILABLE", code: verifier.SignaturePolicyUnknown, block: verifier.CheckVCI},
+		{name: "signature policy implied", file: with(plain, func(f *file) { f.attrs = [][]byte{attribute("1.2.840.113549.1.9.16.2.15", []byte{5, 0})} }), lists: good, want: "INDETERMINATE", sub: "SIGNATURE_POLICY_NOT_AVAILABLE", code: verifier.SignaturePolicyUnknown, block: verifier.CheckVCI},
+		{name: "signature policy implied and agreed to", file: with(plain, func(f *file) { f.attrs = [][]byte{attribute("1.2.840.113549.1.9.16.2.15", []byte{5, 0})} }), lists: good, policy: func(p *verifier.DocumentPolicy) { p.SignaturePolicies = []string{"implied"} }, want: "TOTAL-PASSED", code: verifier.OK},
+		{name: "signature policy unreadable", file: with(plain, func(f *file) { f.attrs = [][]byte{attribute("1.2.840.113549.1.9.16.2.15", []byte{4, 0})} }), lists: good, policy: func(p *verifier.DocumentPolicy) { p.SignaturePolicies = []string{"implied", "2.999.7"} }, want: "INDETERMINATE", sub: "SIGNATURE_POLICY_NOT_AVAILABLE", code: verifier.SignaturePolicyUnknown, block: verifier.CheckVCI},
+		{name: "signature policy by its URN", file: with(plain, func(f *file) { f.policy = "2.999.7" }), lists: good, policy: func(p *verifier.DocumentPolicy) { p.SignaturePolicies = []string{"urn:oid:2.999.7"} }, want: "TOTAL-PASSED", code: verifier.OK},
 		{name: "signature policy agreed to", file: with(plain, func(f *file) { f.policy = "2.999.7" }), lists: good, policy: func(p *verifier.DocumentPolicy) { p.SignaturePolicies = []string{"2.999.7"} }, want: "TOTAL-PASSED", code: verifier.OK},
 
 		{name: "another authority of that name", file: with(plain, func(f *file) { f.by = a.issue(t, foreign, rsaKey(), likeSign) }), lists: good, want: "INDETERMINATE", sub: "NO_CERTIFICATE_CHAIN_FOUND", code: verifier.UntrustedIssuer, block: verifier.CheckXCV},
@@ -123,7 +137,7 @@ func TestSubIndications(t *testing.T) {
 		{name: "path too long", file: with(plain, func(f *file) {
 			f.by = tooDeep
 			f.certs = [][]byte{middle.cert.Raw, a.last.cert.Raw}
-		}), lists: good, want: "INDETERMINATE", sub: "CHAIN_CONSTRAINTS_FAILURE", code: verifier.ChainRefused, block: verifier.CheckXCV},
+		}), lists: good, want: "INDETERMINATE", sub: "CERTIFICATE_CHAIN_GENERAL_FAILURE", code: verifier.ChainRefused, block: verifier.CheckXCV},
 
 		{name: "JWS past its end", data: a.jws(t, now.Add(-time.Hour)), lists: good, want: "INDETERMINATE", sub: "SIG_CONSTRAINTS_FAILURE", code: verifier.SignatureExpired, block: verifier.CheckSAV},
 		{name: "JWS", data: a.jws(t, now.Add(time.Hour)), lists: good, want: "TOTAL-PASSED", code: verifier.OK},
@@ -172,11 +186,30 @@ func TestSubIndications(t *testing.T) {
 		})
 		covered[r.code] = true
 	}
-	elsewhere := []verifier.Code{verifier.NoSignature, verifier.UncoveredContent, verifier.ChangedAfterSigning} // TestWhatIsCovered
+	elsewhere := []verifier.Code{
+		verifier.NoSignature, verifier.UncoveredContent, verifier.ChangedAfterSigning, // TestWhatIsCovered
+		verifier.TokenRefused, verifier.TokenMissing, verifier.TokenNegative, // TestTokenRefused
+		verifier.TimeStampNotChecked, // TestOldArchives
+	}
 	for _, c := range verifier.DocumentCodes() {
 		if !covered[c] && !slices.Contains(elsewhere, c) && c != verifier.ChainNotEstablished { // package path's tests reach its limits
 			t.Errorf("no row for %s", c)
 		}
+	}
+}
+
+func rsaUntil(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) { p.Algorithms[0].Until = at }
+}
+
+// ecUntil is about the keys of authorities and of time-stamps.
+func ecUntil(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) { p.Algorithms[2].Until = at }
+}
+
+func sha1Until(at time.Time) func(*verifier.DocumentPolicy) {
+	return func(p *verifier.DocumentPolicy) {
+		p.Algorithms = append(p.Algorithms, verifier.DocumentAlgorithm{Key: "rsa", MinBits: 1024, Hashes: []string{"sha1"}, Until: at})
 	}
 }
 
@@ -233,6 +266,14 @@ func TestAnswersByOCSP(t *testing.T) {
 	if diff := cmp.Diff([]string{"pool", "ocsp"}, asked); diff != "" {
 		t.Error(diff)
 	}
+	in.Existed = t0.Add(-2 * time.Hour)
+	for since, want := range map[time.Duration]verifier.Code{-3 * time.Hour: verifier.RevokedKeyCompromise, -90 * time.Minute: verifier.OK} {
+		a.ocsp.statuses[a.signer.serial()] = status{reason: jpki.KeyCompromise, at: t0.Add(-time.Hour), invalidSince: t0.Add(since)}
+		if res, err = v.Document(t.Context(), in); err != nil || res.Code != want {
+			t.Errorf("key compromised %s, document on record two hours before now: %v %v, want %s", since, res.Code, err, want)
+		}
+	}
+	in.Existed = time.Time{}
 	a.ocsp.statuses[a.signer.serial()] = status{unknown: true}
 	if res, err = v.Document(t.Context(), in); err != nil || res.Code != verifier.CertificateUnknown && res.Code != verifier.StatusNotEstablished {
 		t.Errorf("never issued: %v %v", res.Code, err)

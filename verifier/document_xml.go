@@ -44,15 +44,29 @@ func readXML(in *DocumentInput, e *Evidence) error {
 		if f.Integrity == OK && v.Certificate == nil {
 			f.Integrity, f.Detail = SigningCertificateMissing, "the signature brings a bare key"
 		}
+		if in.TokenHash != 0 && f.Integrity == OK {
+			info, digests, err := s.Covered(in.TokenHash)
+			if err != nil {
+				return jpki.WrapError(jpki.Malformed, err, "what a token must name cannot be read")
+			}
+			f.Binding = in.binding(s.Value, info)
+			f.Binding.ID = s.ID
+			for i, d := range digests {
+				f.Binding.Data = append(f.Binding.Data, BoundData{s.References[i].URI, d})
+			}
+		}
 		e.bring(s.KeyInfo.Certificates, s.KeyInfo.CRLs, nil)
 		if p := s.Properties; p != nil {
 			e.bring(p.CertificateValues, p.CRLs, p.OCSPs)
 			f.ClaimedTime, f.PolicyID, f.Named, f.Level = p.SigningTime.UTC(), p.PolicyID, len(p.Certificates) > 0, "XAdES"
+			f.Commitments, f.ClaimsRoles = p.Commitments, p.ClaimsRoles
 			certificates := slices.Concat(s.KeyInfo.Certificates, p.CertificateValues)
 			for i := range p.Stamps {
 				kind, ok := map[string]StampKind{xmldsig.SignatureStamp: SignatureStamp, xmldsig.ArchiveStamp: ArchiveStamp}[p.Stamps[i].Kind]
 				if ok {
 					f.Stamps = append(f.Stamps, readStamp(e, kind, p.Stamps[i].Token, p.Stamps[i].Imprint, certificates))
+				} else {
+					f.Stamps = append(f.Stamps, unreadStamp(p.Stamps[i].Kind, p.Stamps[i].Token))
 				}
 			}
 		}

@@ -96,6 +96,16 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestLoginAlgorithmEnded: at a log-in it is known that the key was used after its algorithm's end.
+func TestLoginAlgorithmEnded(t *testing.T) {
+	w := newWorld(t)
+	v := w.verifier(t, func(c *verifier.Config) { c.Policies[1].Algorithms[0].Until = t0.Add(-time.Second) })
+	res, err := v.Login(t.Context(), w.authCert(t).answer(t, challenge(t, v)))
+	if err != nil || res.Code != verifier.AlgorithmExpired || res.Indication != verifier.Indeterminate || res.SubIndication != verifier.SubCryptoConstraintsFailure {
+		t.Errorf("%v: %s %s/%s", err, res.Code, res.Indication, res.SubIndication)
+	}
+}
+
 func likeAuth(c *x509.Certificate) {
 	c.KeyUsage = x509.KeyUsageDigitalSignature
 	c.ExtraExtensions = append(c.ExtraExtensions, policiesExtension(cardAuth))

@@ -3,9 +3,6 @@ package verifier
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -55,6 +52,9 @@ type Algorithm struct {
 	Key     string   `json:"key"`                // rsa (PKCS#1 v1.5), p256 or p384
 	MinBits int      `json:"min_bits,omitempty"` // rsa only, at least 2048
 	Hashes  []string `json:"hashes"`             // sha256, sha384, sha512
+	// Until is the last moment at which such a signature may have been made; without it no end is known. Several rows may
+	// name one kind of key: what one of them admits is admitted. Dates such as ETSI TS 119 312 proposes belong here.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // maxStatusAge bounds every policy: no status older than this is worth looking at.
@@ -281,36 +281,4 @@ func isName(s string) bool {
 		}
 	}
 	return len(s) >= 1 && len(s) <= 64
-}
-
-// admits reports why the policy does not admit a key with a hash function, or nil.
-func (d *demand) admits(key crypto.PublicKey, hash crypto.Hash) error {
-	name, bits := "", 0
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		name, bits = "rsa", k.N.BitLen()
-		if bits > maxRSABits || k.E < 65537 { // SP 800-56B §6.2: smaller exponents have a history
-			return fmt.Errorf("RSA key of %d bits with exponent %d", bits, k.E)
-		}
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			name = "p256"
-		case elliptic.P384():
-			name = "p384"
-		default:
-			return errors.New("ECDSA key on a curve other than P-256 and P-384")
-		}
-	default:
-		return errors.New("key that is neither RSA nor ECDSA")
-	}
-	for _, a := range d.Algorithms {
-		if a.Key == name && bits >= a.MinBits && slices.ContainsFunc(a.Hashes, func(h string) bool { return hashNames[h] == hash }) {
-			return nil
-		}
-	}
-	if name == "rsa" {
-		return fmt.Errorf("RSA key of %d bits with %s", bits, hash)
-	}
-	return fmt.Errorf("key on %s with %s", name, hash)
 }

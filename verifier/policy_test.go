@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,6 +31,41 @@ func TestPolicyDigest(t *testing.T) {
 	q.MaxRevocationAge = 61
 	if q.Digest() == p.Digest() {
 		t.Error("two policies, one digest")
+	}
+	q = p
+	q.Algorithms = []verifier.Algorithm{p.Algorithms[0]}
+	q.Algorithms[0].Until = time.Date(2030, 12, 31, 23, 59, 59, 0, time.UTC)
+	sum = sha256.Sum256([]byte(strings.Replace(canonical, `2048}`, `2048,"until":"2030-12-31T23:59:59Z"}`, 1)))
+	if got := q.Digest(); got != hex.EncodeToString(sum[:]) {
+		t.Errorf("digest with an end %s", got)
+	}
+}
+
+// TestDocumentPolicyEnds: what is broken may be admitted for the past, and only so.
+func TestDocumentPolicyEnds(t *testing.T) {
+	for _, r := range []struct {
+		row verifier.DocumentAlgorithm
+		ok  bool
+	}{
+		{verifier.DocumentAlgorithm{Key: "rsa", MinBits: 2048, Hashes: []string{"sha256"}}, true},
+		{verifier.DocumentAlgorithm{Key: "rsa", MinBits: 2048, Hashes: []string{"sha256"}, Until: t0}, true},
+		{verifier.DocumentAlgorithm{Key: "rsa", MinBits: 1024, Hashes: []string{"sha256"}, Until: t0}, true},
+		{verifier.DocumentAlgorithm{Key: "rsa", MinBits: 1024, Hashes: []string{"sha256"}}, false},
+		{verifier.DocumentAlgorithm{Key: "rsa", MinBits: 1023, Hashes: []string{"sha256"}, Until: t0}, false},
+		{verifier.DocumentAlgorithm{Key: "p256", Hashes: []string{"sha1"}, Until: t0}, true},
+		{verifier.DocumentAlgorithm{Key: "p256", Hashes: []string{"sha1"}}, false},
+		{verifier.DocumentAlgorithm{Key: "p256", Hashes: []string{"md5"}, Until: t0}, false},
+	} {
+		p := must(verifier.FindDocumentPolicy("rfc5280"))
+		before := p.Digest()
+		p.Algorithms = append(p.Algorithms, r.row)
+		if err := p.Validate(); (err == nil) != r.ok {
+			t.Errorf("%+v: %v", r.row, err)
+		}
+		again, err := verifier.ParseDocumentPolicy(must(json.Marshal(p)))
+		if r.ok && (err != nil || again.Digest() != p.Digest() || p.Digest() == before) {
+			t.Errorf("%+v: %v, digests %s, %s and %s", r.row, err, before, p.Digest(), again.Digest())
+		}
 	}
 }
 

@@ -5,9 +5,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"math/big"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/verifier/path"
 )
 
 // A StatusChecker says whether a certificate is revoked, from whatever source it has.
@@ -97,6 +100,14 @@ func (e *StatusError) Error() string {
 // Unwrap returns the cause.
 func (e *StatusError) Unwrap() error { return e.Err }
 
+// ask asks the checker; one that remembers is told how fresh the policy wants it.
+func (e *evaluation) ask(ctx context.Context, leaf, issuer *x509.Certificate) (Revocation, error) {
+	if c, ok := e.v.revocation.(*VerdictCache); ok {
+		return c.check(ctx, leaf, issuer, e.at, e.demand.maxAge)
+	}
+	return e.v.revocation.Check(ctx, leaf, issuer, e.at)
+}
+
 // status establishes the state of leaf at e.at and returns the verdict on it. It writes the revocation data or the reason
 // for their absence into the result.
 func (e *evaluation) status(ctx context.Context, leaf, issuer *x509.Certificate) (Code, string) {
@@ -111,7 +122,7 @@ func (e *evaluation) status(ctx context.Context, leaf, issuer *x509.Certificate)
 	if e.v.revocation == nil {
 		return failed(NotChecked, 0)
 	}
-	rev, err := e.v.revocation.Check(ctx, leaf, issuer, e.at)
+	rev, err := e.ask(ctx, leaf, issuer)
 	if err != nil {
 		e.res.Cause = err
 		if se, ok := errors.AsType[*StatusError](err); ok {
@@ -152,7 +163,7 @@ func (e *evaluation) status(ctx context.Context, leaf, issuer *x509.Certificate)
 	default:
 		since := rev.RevokedAt.UTC().Format(time.RFC3339)
 		// At the present a revocation counts even if its time lies a little ahead: clocks differ.
-		if e.past && rev.RevokedAt.After(e.at) {
+		if e.past && rev.RevokedAt.After(e.at) && !compromisedThen(&rev, leaf, e.at) {
 			return OK, "good at the time asked about; " + rev.Reason.String() + " only since " + since
 		}
 		code, known := revocationCodes[rev.Reason]
@@ -161,4 +172,19 @@ func (e *evaluation) status(ctx context.Context, leaf, issuer *x509.Certificate)
 		}
 		return code, rev.Reason.String() + " since " + since
 	}
+}
+
+// compromisedThen reports whether the proof of a later revocation says that the key was compromised by a time: see
+// compromisedBefore. A proof that is no OCSP response says nothing of it here.
+func compromisedThen(rev *Revocation, leaf *x509.Certificate, at time.Time) bool {
+	if rev.Format != mediaResponse || rev.Reason != jpki.KeyCompromise && rev.Reason != jpki.CACompromise {
+		return false
+	}
+	o, err := path.ParseOCSP(rev.Evidence)
+	if err != nil {
+		return true // it was read before, so one of two readers is wrong: the doubt counts
+	}
+	return slices.ContainsFunc(o.Answers, func(a path.OCSPAnswer) bool {
+		return leaf.SerialNumber.Cmp(new(big.Int).SetBytes(a.Serial)) == 0 && !a.InvalidSince.IsZero() && !a.InvalidSince.After(at)
+	})
 }

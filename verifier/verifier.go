@@ -269,8 +269,11 @@ func (e *evaluation) certificate(der []byte) (leaf, issuer *x509.Certificate, ok
 	e.pass(CheckFormat, "X.509 version 3, DER, no unknown critical extension")
 
 	// 2. Issuer.
-	issuer, err = e.v.anchors.issuerOf(leaf, e.demand)
+	issuer, err = e.v.anchors.issuerOf(leaf, e.demand, e.at)
 	switch keyID := hex.EncodeToString(leaf.AuthorityKeyId); {
+	case errors.Is(err, errAlgorithmExpired):
+		e.fail(CheckIssuer, AlgorithmExpired, err.Error())
+		return nil, nil, false
 	case errors.Is(err, errAlgorithm):
 		e.fail(CheckIssuer, WeakAlgorithm, err.Error())
 		return nil, nil, false
@@ -368,21 +371,29 @@ func (e *evaluation) content(leaf *x509.Certificate) bool {
 
 // signature checks algorithm and value.
 func (e *evaluation) signature(leaf *x509.Certificate, hash crypto.Hash, digest, signature []byte) bool {
-	if err := e.demand.admits(leaf.PublicKey, hash); err != nil {
+	key, err := keyOf(leaf)
+	if err == nil {
+		err = e.demand.admits(key, schemeOf(key, hash), e.at)
+	}
+	switch {
+	case errors.Is(err, errAlgorithmExpired):
+		e.fail(CheckAlgorithm, AlgorithmExpired, err.Error())
+		return false
+	case err != nil:
 		e.fail(CheckAlgorithm, WeakAlgorithm, "not admitted: "+err.Error())
 		return false
 	}
 	e.pass(CheckAlgorithm, fmt.Sprintf("%s with %s", leaf.PublicKeyAlgorithm, hash))
-	if !verifyDigest(leaf.PublicKey, hash, digest, signature) {
-		if signedOtherDigest(leaf.PublicKey, signature) {
-			e.fail(CheckSignature, DigestMismatch, "by this key, over another digest")
-			return false
-		}
-		e.fail(CheckSignature, SignatureWrong, "does not verify")
-		return false
+	switch code := checkValue(key, hash, digest, signature); code {
+	case OK:
+		e.pass(CheckSignature, "by the certificate's key over the digest")
+		return true
+	case DigestMismatch:
+		e.fail(CheckSignature, code, "by this key, over another digest")
+	default:
+		e.fail(CheckSignature, code, "does not verify")
 	}
-	e.pass(CheckSignature, "by the certificate's key over the digest")
-	return true
+	return false
 }
 
 // finish establishes the status and concludes.

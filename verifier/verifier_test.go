@@ -115,10 +115,10 @@ func TestVerdicts(t *testing.T) {
 		}), nil, verifier.MalformedCertificate, failed, verifier.SubFormatFailure, format},
 		{"unknown critical extension", signed(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oid("2.999.1"), Critical: true, Value: []byte{5, 0}})
-		}), nil, verifier.UnknownCriticalExtension, unsure, constraints, format},
+		}), nil, verifier.UnknownCriticalExtension, unsure, verifier.SubCertificateChainGeneralFailure, format},
 		{"critical extension known to crypto/x509 only", signed(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oid("2.5.29.54"), Critical: true, Value: []byte{2, 1, 0}})
-		}), nil, verifier.UnknownCriticalExtension, unsure, constraints, format},
+		}), nil, verifier.UnknownCriticalExtension, unsure, verifier.SubCertificateChainGeneralFailure, format},
 		{"authority with another name", func(t *testing.T, w *world) verifier.SignatureInput {
 			w.sign[1] = newAuthority(t, "nobody", ecKey(elliptic.P256()), t0)
 			return w.signCert(t).input(t)
@@ -317,6 +317,45 @@ func TestVerdicts(t *testing.T) {
 			return in
 		}, nil, verifier.OK, verifier.TotalPassed, "", ""},
 	}
+	rsaUntil := func(at time.Time) func(*verifier.Config) {
+		return func(c *verifier.Config) { c.Policies[0].Algorithms[0].Until = at }
+	}
+	rows = append(
+		rows,
+		row{"algorithm relied upon until now", signed(func(*x509.Certificate) {}), rsaUntil(t0), verifier.OK, verifier.TotalPassed, "", ""},
+		row{
+			"algorithm relied upon until an hour ago", signed(func(*x509.Certificate) {}), rsaUntil(t0.Add(-time.Hour)),
+			verifier.AlgorithmExpired, unsure, verifier.SubCryptoConstraintsFailureNoPOE, verifier.CheckAlgorithm,
+		},
+		row{"algorithm relied upon until an hour ago, signature recorded before", func(t *testing.T, w *world) verifier.SignatureInput {
+			in := w.signCert(t).input(t)
+			in.At = t0.Add(-2 * time.Hour)
+			return in
+		}, rsaUntil(t0.Add(-time.Hour)), verifier.OK, verifier.TotalPassed, "", ""},
+		row{"the authority's algorithm relied upon until an hour ago", signed(func(*x509.Certificate) {}), func(c *verifier.Config) {
+			c.Policies[0].Algorithms[1].Until = t0.Add(-time.Hour)
+		}, verifier.AlgorithmExpired, unsure, verifier.SubCryptoConstraintsFailureNoPOE, issuer},
+		row{"a smaller key until an hour ago, a larger one for good", signed(func(*x509.Certificate) {}), func(c *verifier.Config) {
+			long := c.Policies[0].Algorithms[0]
+			long.MinBits = 3072
+			c.Policies[0].Algorithms = append(c.Policies[0].Algorithms, long)
+			c.Policies[0].Algorithms[0].Until = t0.Add(-time.Hour)
+		}, verifier.AlgorithmExpired, unsure, verifier.SubCryptoConstraintsFailureNoPOE, verifier.CheckAlgorithm},
+		row{"key compromised before the time of acceptance, revoked after", func(t *testing.T, w *world) verifier.SignatureInput {
+			l := w.signCert(t)
+			w.ocsp.statuses[l.serial()] = status{reason: jpki.KeyCompromise, at: t0.Add(-time.Hour), invalidSince: t0.Add(-3 * time.Hour)}
+			in := l.input(t)
+			in.At = t0.Add(-2 * time.Hour)
+			return in
+		}, nil, verifier.RevokedKeyCompromise, unsure, verifier.SubRevokedNoPOE, verifier.CheckStatus},
+		row{"key compromised and revoked after the time of acceptance", func(t *testing.T, w *world) verifier.SignatureInput {
+			l := w.signCert(t)
+			w.ocsp.statuses[l.serial()] = status{reason: jpki.KeyCompromise, at: t0.Add(-time.Hour), invalidSince: t0.Add(-90 * time.Minute)}
+			in := l.input(t)
+			in.At = t0.Add(-2 * time.Hour)
+			return in
+		}, nil, verifier.OK, verifier.TotalPassed, "", ""},
+	)
 	covered := map[verifier.Code]bool{}
 	for _, r := range rows {
 		covered[r.code] = true

@@ -265,6 +265,8 @@ type status struct {
 	unknown bool
 	reason  jpki.Reason
 	at      time.Time
+
+	invalidSince time.Time // an extension of the answer, if set
 }
 
 // An answer is what goes into a BasicOCSPResponse.
@@ -419,6 +421,10 @@ func (a *answer) marshal(key crypto.Signer, cert *x509.Certificate) []byte {
 				b.AddASN1GeneralizedTime(a.thisUpdate)
 				if !a.nextUpdate.IsZero() {
 					b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(a.nextUpdate) })
+				}
+				if a.status != nil && !a.status.invalidSince.IsZero() {
+					x := invalidSince(a.status.invalidSince)
+					b.AddASN1(explicit(1), func(b *cryptobyte.Builder) { b.AddBytes(must(asn1.Marshal([]pkix.Extension{x}))) })
 				}
 			})
 		})

@@ -1,8 +1,8 @@
-// Package api serves the authority over HTTP to stations, the resident register, holders who enrol a phone, and status servers.
+// Package api serves the authority over HTTP to stations, the resident register, status servers, operators of verifiers, and holders.
 //
 // [New] returns a handler for a TLS listener that asks for client certificates. Each route is four acts: authenticate,
-// decode, call one command of package ca, encode; routes.go is the table. Holders have no client certificate: their card
-// signs what they ask for (phones.go). It decides nothing. Refusals are problems of
+// decode, call one command of package ca, encode; routes.go is the table, relying.go that of the relying parties' zone. Holders
+// have no client certificate: their card signs what they ask for (phones.go, record.go). It decides nothing. Refusals are problems of
 // RFC 9457 with stable types, also for clients without a usable certificate. A body that contains a My Number is refused
 // and nothing of it is logged; bodies are never logged. openapi.yaml describes the API. The handler is safe for
 // concurrent use. Start at routes.go.
@@ -44,6 +44,7 @@ type Config struct {
 	Log       *slog.Logger
 	Admission *ca.Admission // optional; default: one with default limits
 	Phones    *Phones       // optional; nil: no phones enrol here
+	Relying   *Relying      // optional; nil: no consents are taken here, and holders cannot read their record
 
 	// Delegate certifies the key of a request, which ca.Authority.CertifyResponder has checked, for answering OCSP in the
 	// name of an issuer. Optional: without it status servers get nothing here.
@@ -58,12 +59,15 @@ type API struct {
 	outcomes jpki.Tally
 	lines    jpki.Tally
 	holders  *holders // nil without Phones
+	relying  *relying // nil without Relying
+
+	operators *ca.Admission // of verifiers
 }
 
 // New checks the configuration and returns the handler.
 func New(c Config) (*API, error) {
 	if c.Authority == nil || c.NewID == nil || c.Now == nil || c.Log == nil {
-		return nil, errors.New("api: every field of Config but Admission, Phones and Delegate is required")
+		return nil, errors.New("api: every field of Config but Admission, Phones, Relying and Delegate is required")
 	}
 	if c.Admission == nil {
 		var err error
@@ -75,8 +79,12 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	operators, err := ca.NewAdmission(ca.AdmissionConfig{Now: c.Now, Rate: operatorRate, Burst: operatorBurst, Streams: operatorPolls})
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode)
-	a := &API{Config: c, engine: gin.New(), orders: orders}
+	a := &API{Config: c, engine: gin.New(), orders: orders, operators: operators}
 	a.engine.HandleMethodNotAllowed = true
 	a.engine.RedirectTrailingSlash = false
 	a.engine.Use(a.observe, a.recover)
@@ -89,7 +97,12 @@ func New(c Config) (*API, error) {
 			return nil, err
 		}
 	}
-	for _, r := range a.routes() {
+	if c.Relying != nil {
+		if a.relying, err = newRelying(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range append(a.routes(), a.relyingRoutes()...) {
 		a.engine.Handle(r.method, r.path, r.handle)
 	}
 	return a, nil

@@ -43,7 +43,7 @@ type stationCA struct {
 func newStationCA(t *testing.T) stationCA {
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stations"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stations"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(20, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -128,7 +128,7 @@ func newWorldOn(t *testing.T, db *store.Store) *world {
 	pool := x509.NewCertPool()
 	pool.AddCert(w.stations.cert)
 	var err error
-	w.authority, err = ca.New(ca.Config{Store: w.db, Profile: ca.Sandbox(), Issuers: issuers, StatusURL: "http://status.example", Now: time.Now, Rand: rand.Reader, Log: log, StationCAs: pool})
+	w.authority, err = ca.New(ca.Config{Store: w.db, Profile: ca.Sandbox(), Issuers: issuers, StatusURL: "http://status.example", Now: w.now, Rand: rand.Reader, Log: log, StationCAs: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func newWorldOn(t *testing.T, db *store.Store) *world {
 		{jpki.Actor{Role: jpki.Register, ID: "juki"}, &w.register},
 		{jpki.Actor{Role: jpki.CallCentre, ID: "hotline"}, &w.hotline},
 	} {
-		pair, cert := w.stations.client(t, s.actor.ID, x509.ExtKeyUsageClientAuth, time.Hour)
+		pair, cert := w.stations.client(t, s.actor.ID, x509.ExtKeyUsageClientAuth, 10*365*24*time.Hour)
 		if err := w.authority.Enrol(t.Context(), jpki.Actor{Role: jpki.System, ID: "test"}, s.actor, cert); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func newWorldOn(t *testing.T, db *store.Store) *world {
 	}
 	srv := httptest.NewUnstartedServer(nil)
 	if w.handler, err = api.New(api.Config{
-		Authority: w.authority, NewID: rand.Text, Now: w.now, Log: log, Phones: phones("https://" + srv.Listener.Addr().String()),
+		Authority: w.authority, NewID: rand.Text, Now: w.now, Log: log, Phones: phones("https://" + srv.Listener.Addr().String()), Relying: relying("https://" + srv.Listener.Addr().String()),
 	}); err != nil {
 		t.Fatal(err)
 	}

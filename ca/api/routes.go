@@ -187,8 +187,14 @@ func (a *API) begin(c *gin.Context, body any) (jpki.Actor, error) {
 	if (by.Role == jpki.Responder) != (c.FullPath() == "/responder/v1/certificates") {
 		return by, jpki.Errorf(jpki.Forbidden, "a %s has no business here", by.Role)
 	}
-	// A loss is never reported too often.
-	if by.Role != jpki.Register && c.FullPath() != "/station/v1/suspensions" {
+	if (by.Role == jpki.Verifying) != strings.HasPrefix(c.FullPath(), relyingZone) {
+		return by, jpki.Errorf(jpki.Forbidden, "a %s has no business here", by.Role)
+	}
+	if by.Role == jpki.Verifying {
+		if err := a.operators.Spend(by.ID); err != nil {
+			return by, err
+		}
+	} else if by.Role != jpki.Register && c.FullPath() != "/station/v1/suspensions" { // a loss is never reported too often
 		if err := a.Admission.Spend(by.ID); err != nil {
 			return by, err
 		}

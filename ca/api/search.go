@@ -70,10 +70,8 @@ func (a *API) beginQuery(c *gin.Context, names ...string) (by jpki.Actor, q url.
 	if q, err = url.ParseQuery(c.Request.URL.RawQuery); err != nil {
 		return by, nil, page, jpki.WrapError(jpki.Malformed, err, "the query is not well formed")
 	}
-	for name, values := range q {
-		if !slices.Contains(append(names, "after", "limit"), name) || len(values) != 1 {
-			return by, nil, page, jpki.Errorf(jpki.Malformed, "the query has an unknown parameter or one twice")
-		}
+	if err := onlyOnce(q, append(names, "after", "limit")); err != nil {
+		return by, nil, page, err
 	}
 	if s := q.Get("after"); s != "" {
 		if err := page.After.UnmarshalText([]byte(s)); err != nil {
@@ -82,6 +80,16 @@ func (a *API) beginQuery(c *gin.Context, names ...string) (by jpki.Actor, q url.
 	}
 	page.Limit, err = number(q, "limit", ca.MaxPage)
 	return by, q, page, err
+}
+
+// onlyOnce checks that a query has no other parameters than those named, each once.
+func onlyOnce(q url.Values, names []string) error {
+	for name, values := range q {
+		if !slices.Contains(names, name) || len(values) != 1 {
+			return jpki.Errorf(jpki.Malformed, "the query has an unknown parameter or one twice")
+		}
+	}
+	return nil
 }
 
 // number reads a parameter from 0 to most; one that is absent is 0.

@@ -18,6 +18,7 @@ type Holder struct {
 	Municipality string
 	Attributes   jpki.Attributes
 	Guardianship bool
+	Protected    bool           // from being found by the register (支援措置)
 	StayUntil    *time.Time     // end of a foreign resident's period of stay
 	Ended        jpki.EventType // Death, Departure, or empty
 	Since        Since
@@ -35,10 +36,11 @@ type Since struct {
 	Guardianship time.Time `json:"guardianship,omitzero"`
 	Guarded      time.Time `json:"guarded,omitzero"` // only when it began
 	Stay         time.Time `json:"stay,omitzero"`
+	Protection   time.Time `json:"protection,omitzero"`
 	Ended        time.Time `json:"ended,omitzero"` // or returned
 }
 
-const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since, version FROM holder `
+const holderColumns = `SELECT id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, protected, stay_until, ended, since, version FROM holder `
 
 // Holder returns a holder and locks the row until the transaction ends: commands on one person run one after another.
 // Nobody of that name is [jpki.UnknownHolder].
@@ -83,15 +85,15 @@ func (tx *Tx) lock() string {
 }
 
 func scanHolder(row scanner) (h Holder, err error) {
-	var guardianship int
+	var guardianship, protected int
 	var stay sql.NullInt64
 	var since string
 	err = row.Scan(&h.ID, &h.Municipality, &h.Attributes.Name, &h.Attributes.NameSubstitutes, &h.Attributes.Sex,
-		&h.Attributes.BirthDate, &h.Attributes.Address, &h.Attributes.AddressSubstitutes, &guardianship, &stay, &h.Ended, &since, &h.Version)
+		&h.Attributes.BirthDate, &h.Attributes.Address, &h.Attributes.AddressSubstitutes, &guardianship, &protected, &stay, &h.Ended, &since, &h.Version)
 	if err != nil {
 		return h, err
 	}
-	h.Guardianship, h.StayUntil = guardianship == 1, fromOptional(stay)
+	h.Guardianship, h.Protected, h.StayUntil = guardianship == 1, protected == 1, fromOptional(stay)
 	if err := json.Unmarshal([]byte(since), &h.Since); err != nil {
 		return h, fmt.Errorf("read since: %w", err)
 	}
@@ -117,13 +119,13 @@ func (tx *Tx) PutHolders(list []Holder, now time.Time) error {
 		a := h.Attributes
 		rows[i] = []any{
 			h.ID, h.Municipality, a.Name, a.NameSubstitutes, string(a.Sex), string(a.BirthDate), a.Address, a.AddressSubstitutes,
-			boolInt(h.Guardianship), optionalMicros(h.StayUntil), string(h.Ended), string(since), micros(now), h.Version + 1,
+			boolInt(h.Guardianship), boolInt(h.Protected), optionalMicros(h.StayUntil), string(h.Ended), string(since), micros(now), h.Version + 1,
 		}
 	}
-	return tx.perform(insert(`INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, stay_until, ended, since,
+	return tx.perform(insert(`INSERT INTO holder (id, municipality, name, name_substitutes, sex, birth_date, address, address_substitutes, guardianship, protected, stay_until, ended, since,
 		updated_at, version)`, ` ON CONFLICT (id) DO UPDATE SET municipality = excluded.municipality, name = excluded.name, name_substitutes = excluded.name_substitutes, sex = excluded.sex,
 		birth_date = excluded.birth_date, address = excluded.address, address_substitutes = excluded.address_substitutes, guardianship = excluded.guardianship,
-		stay_until = excluded.stay_until, ended = excluded.ended, since = excluded.since, updated_at = excluded.updated_at, version = excluded.version
+		protected = excluded.protected, stay_until = excluded.stay_until, ended = excluded.ended, since = excluded.since, updated_at = excluded.updated_at, version = excluded.version
 		WHERE holder.version = excluded.version - 1`, rows, func(written int64, err error) error {
 		if err == nil && written != int64(len(rows)) {
 			return jpki.Errorf(jpki.Conflict, "the register entry changed meanwhile")

@@ -130,8 +130,16 @@ func (c *config) validate() error {
 		}
 	}
 	for _, f := range []struct{ name, value string }{
-		{"database", c.Database}, {"profile", c.Profile}, {"status_url", c.StatusURL}, {"keys.certificates", c.Keys.Certificates}, {"server.certificate", c.Server.Certificate},
-		{"server.key", c.Server.Key}, {"stations_ca", c.StationsCA}, {"audit.key", c.Audit.Key}, {"audit.checkpoints", c.Audit.Checkpoints}, {"publish", c.Publish},
+		{"database", c.Database},
+		{"profile", c.Profile},
+		{"status_url", c.StatusURL},
+		{"keys.certificates", c.Keys.Certificates},
+		{"server.certificate", c.Server.Certificate},
+		{"server.key", c.Server.Key},
+		{"stations_ca", c.StationsCA},
+		{"audit.key", c.Audit.Key},
+		{"audit.checkpoints", c.Audit.Checkpoints},
+		{"publish", c.Publish},
 	} {
 		bad(f.value == "", "%s is required", f.name)
 	}

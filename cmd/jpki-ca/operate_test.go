@@ -126,7 +126,7 @@ call counter-1 https://127.0.0.1:$CA_PORT2/station/v1/suspensions -H 'Idempotenc
 sleep 1
 openssl ocsp -issuer ceremony-auth/auth-1.pem -cert card.pem -url http://127.0.0.1:$STATUS_PORT/ocsp -CAfile ceremony-auth/auth-1.pem | grep 'card.pem: revoked'
 jpki-ca -config ca2.yaml -operator sato disable counter-1
-test "$(curl -sS -o /dev/null -w '%{http_code}' --cacert infrastructure.pem --cert counter-1.pem --key counter-1.key https://127.0.0.1:$CA_PORT2/station/v1/tokens/T-1)" = 401
+test "$(curl -sS -o /dev/null -w '%{http_code}' --cacert infrastructure.pem --cert counter-1.pem --key counter-1.key https://127.0.0.1:$CA_PORT2/station/v1/tokens/T-1)" = 403
 # No personal data in any log.
 ! grep -e 一郎 -e 319900401 ca.log ca2.log status.log
 # Several servers without a synchronous standby are refused, until that is accepted.

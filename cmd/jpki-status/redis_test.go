@@ -39,15 +39,15 @@ func (w *world) tlsPair(name string, usage x509.ExtKeyUsage, hosts ...string) {
 	w.write(name+".cer", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }
 
-// documentedUser is what docs/status.md has an operator give the ACL.
-func documentedUser(t *testing.T) (args []string) {
+// documentedUser is what docs/status.md has an operator give the ACL of servers for the user jpki, of sentinels for watch.
+func documentedUser(t *testing.T, name string) (args []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "status.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "ACL SETUSER jpki "); ok {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "ACL SETUSER "+name+" "); ok {
 			return strings.Fields(rest)
 		}
 	}
@@ -72,7 +72,7 @@ func TestRedisSecured(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_ = l.Close()
 	redis := redistest.Start(t, "--tls-port", port, "--tls-cert-file", w.path("redis.cer"), "--tls-key-file", w.path("redis.key"), "--tls-ca-cert-file", w.path("ca.cer"), "--tls-auth-clients", "yes")
-	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t)...)...)
+	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t, "jpki")...)...)
 	redis.Do("ACL", "SETUSER", "jpki", ">hush-hush")
 	redis.Do("ACL", "SETUSER", "default", "-@all", "+ping", "+dbsize", "+acl", "+flushall", "+keys")
 	w.write("password", []byte("hush-hush\n"))
@@ -127,7 +127,7 @@ func TestRedisSecured(t *testing.T) {
 func TestDocumentedRedisUser(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t)...)...)
+	redis.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t, "jpki")...)...)
 	redis.Do("ACL", "SETUSER", "jpki", ">hush")
 	redis.Do("SET", "others", "value")
 	as := func(args ...string) string {
@@ -138,6 +138,80 @@ func TestDocumentedRedisUser(t *testing.T) {
 		if out := as(refused...); !strings.Contains(out, "NOPERM") {
 			t.Errorf("%v: %s", refused, out)
 		}
+	}
+}
+
+// Sentinels that ask for passwords themselves: a server comes to the primary by their word as the user that is documented, or by
+// the password alone, and to the next one when the primary is lost. Whom they do not admit goes on without Redis.
+func TestRedisSentinelsSecured(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "ca.db"), "P-256")
+	w.delegate("a", "P-256")
+	for name, text := range map[string]string{"everybody": "open-sesame\n", "password": "hush-hush\n", "watching": "hush-watch\n", "secret": strings.Repeat("s", 32)} {
+		w.write(name, []byte(text))
+	}
+	sentinels, primary, replica := redistest.StartGuardedSentinels(t, "open-sesame")
+	var addresses []string
+	for _, s := range sentinels {
+		s.Do(append([]string{"ACL", "SETUSER", "watch"}, documentedUser(t, "watch")...)...)
+		s.Do("ACL", "SETUSER", "watch", ">hush-watch")
+		addresses = append(addresses, "'"+s.Addr()+"'")
+	}
+	for _, s := range []*redistest.Server{primary, replica} {
+		s.Do(append([]string{"ACL", "SETUSER", "jpki"}, documentedUser(t, "jpki")...)...)
+		s.Do("ACL", "SETUSER", "jpki", ">hush-hush")
+	}
+	as := func(args ...string) string {
+		out, _ := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-p", strings.TrimPrefix(sentinels[0].Addr(), "127.0.0.1:"), "--user", "watch", "--pass", "hush-watch", "--no-auth-warning"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	for _, refused := range [][]string{{"SENTINEL", "REMOVE", "jpki"}, {"SENTINEL", "FAILOVER", "jpki"}, {"SENTINEL", "SET", "jpki", "quorum", "1"}, {"ACL", "LIST"}, {"SHUTDOWN"}} {
+		if out := as(refused...); !strings.Contains(out, "NOPERM") {
+			t.Errorf("%v: %s", refused, out)
+		}
+	}
+	first, second := newSerial(t), newSerial(t)
+	w.set(good, first, second)
+	const user = "username: jpki, password_file: password"
+	for _, test := range []struct {
+		name, redis string
+		kept        bool
+	}{
+		{"wrong password", user + ", sentinel_username: watch, sentinel_password_file: password", false},
+		{"no password", user, false},
+		{"the servers' user", user + ", sentinel_username: jpki, sentinel_password_file: password", false},
+		{"the password alone", user + ", sentinel_password_file: everybody", true},
+		{"as it should be", user + ", sentinel_username: watch, sentinel_password_file: watching", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			primary.Do("FLUSHALL")
+			s := w.serve(w.config(map[string]string{"snapshot": "", "memory": "0", "redis": fmt.Sprintf("{addresses: [%s], master: jpki, secret_file: secret, %s}", strings.Join(addresses, ", "), test.redis)}, "a"))
+			s.until("Redis is used or left alone", func() bool {
+				s.want(first, xocsp.Good, 0)
+				_, metrics := s.get("/metrics")
+				return strings.Contains(metrics, `jpki_ocsp_redis_total{outcome="put"}`) || !test.kept && strings.Contains(metrics, `jpki_ocsp_redis_total{outcome="`)
+			})
+			if !test.kept {
+				if n := primary.Do("DBSIZE"); n != "0" {
+					t.Errorf("%s keys", n)
+				}
+				return
+			}
+			s.until("an answer is there", func() bool { return primary.Do("DBSIZE") == "1" })
+			if strings.Contains(s.said(), "hush") || strings.Contains(s.said(), "sesame") {
+				t.Errorf("a password is shown: %s", s.said())
+			}
+			if test.name != "as it should be" {
+				return
+			}
+			redistest.Until(t, "the replica has it", func() bool { return replica.Do("DBSIZE") == "1" })
+			primary.Kill()
+			redistest.Until(t, "the replica takes over", replica.Primary)
+			s.until("an answer is there", func() bool { s.want(second, xocsp.Good, 0); return replica.Do("DBSIZE") == "2" })
+			if code := s.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
 	}
 }
 

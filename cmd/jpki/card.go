@@ -24,7 +24,7 @@ func cardCommand() *cobra.Command {
 New cards have the PINs ` + sandbox.SignPIN + ` (signature) and ` + sandbox.AuthPIN + ` (authentication) unless you choose others.`,
 		Example: `  CARD=$(jpki card new)
   jpki card sign $CARD contract.txt`,
-	}, cardNew(), cardShow(), cardSign(), cardLogin(), cardSuspend())
+	}, cardNew(), cardBlank(), cardServe(), cardShow(), cardSign(), cardLogin(), cardSuspend())
 }
 
 func pins(c *cobra.Command, sign, auth *string) {

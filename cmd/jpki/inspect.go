@@ -312,6 +312,8 @@ purpose, policy, revocation by OCSP, and the signature. Exit code 0 means it may
 		Example: `  jpki verify contract.txt.p7s -detached contract.txt
   jpki verify contract.signed.pdf -json | jq .code
   jpki verify invoice.xml -trust anchors/ -evidence invoice.evidence.json
+  jpki verify contract.signed.pdf -token contract.svt -token-key token.key -token-cert token.crt
+  jpki verify contract.signed.pdf -with-token contract.svt -token-cert token.crt
   jpki verify -cert contract.txt.crt -signature contract.txt.sig contract.txt`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -84,7 +84,7 @@ Start the whole system with "jpki sandbox"; while it runs, the other commands fi
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("dir", "var/sandbox", "directory of the sandbox")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	return group(root, sandboxCommand(), cardCommand(), phoneCommand(), stationCommand(), registerCommand(), certificateCommand(), ocspCommand(), crlCommand(), signCommand(), verifyCommand(), auditCommand(), seedCommand(), generationCommand(), relayCommand(), revokeCommand(), ceremonyCommand())
+	return group(root, sandboxCommand(), cardCommand(), phoneCommand(), stationCommand(), registerCommand(), certificateCommand(), ocspCommand(), crlCommand(), signCommand(), verifyCommand(), checkCommand(), auditCommand(), seedCommand(), generationCommand(), relayCommand(), revokeCommand(), ceremonyCommand(), tenantCommand(), relyingPartyCommand())
 }
 
 // singleDashes lets every flag be written with one dash, as in -dir and -n: -h is the only short one.

@@ -24,9 +24,9 @@ func crlMirrorCommand() *cobra.Command {
 	var credentials, prefix string
 	var every time.Duration
 	c := &cobra.Command{
-		Use: "mirror", Short: "Put published CRLs into a bucket of an S3-compatible store",
-		Long: `Verifies every CRL that the sandbox has published and puts it into the bucket unless that has one as new. Several may work for
-one bucket: an older list never takes the place of a newer one, for which the store must honour If-Match and If-None-Match. The
+		Use: "mirror", Short: "Put published CRLs and status snapshots into a bucket of an S3-compatible store",
+		Long: `Verifies every CRL and status snapshot that the sandbox has published and puts it into the bucket unless that has one as new. Several
+may work for one bucket: an older list never takes the place of a newer one, for which the store must honour If-Match and If-None-Match. The
 file -credentials has the access key in its first line and the secret key in its second.
 
 Once, or with -every again and again until Ctrl-C.`,
@@ -66,7 +66,7 @@ Once, or with -every again and again until Ctrl-C.`,
 	c.Flags().StringVar(&cfg.Region, "region", "us-east-1", "of the bucket")
 	c.Flags().StringVar(&cfg.Name, "bucket", "", "its name")
 	c.Flags().StringVar(&credentials, "credentials", "", "file with access key and secret key, a line each")
-	c.Flags().StringVar(&prefix, "prefix", "crl/", "what keys begin with")
+	c.Flags().StringVar(&prefix, "prefix", "crl/", "what keys of CRLs begin with; those of status snapshots begin with snapshot/")
 	c.Flags().DurationVar(&every, "every", 0, "look again and again, that far apart")
 	return c
 }
@@ -74,6 +74,7 @@ Once, or with -every again and again until Ctrl-C.`,
 // mirrorOf completes a configuration with the lists and issuers of the sandbox in dir.
 func mirrorOf(dir string, cfg bucket.MirrorConfig) (*bucket.Mirror, error) {
 	cfg.Dir, cfg.Issuers = filepath.Join(dir, "public", "crl"), map[jpki.IssuerID]*x509.Certificate{}
+	cfg.Snapshots = filepath.Join(dir, "public", "snapshot")
 	folders, err := os.ReadDir(cfg.Dir)
 	if err != nil {
 		return nil, err

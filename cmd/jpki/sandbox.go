@@ -29,6 +29,7 @@ shell variables with every address and file.
   jpki sandbox -once                # ends after the story: 0 if every step held
   jpki sandbox -dir /tmp/b -offset 100   # a second one beside the first
   jpki sandbox -profile next        # cards with P-384 keys and certificates for ten years
+  jpki sandbox -hsm -dir var/hsm    # the CAs' keys in a SoftHSM token (Debian: softhsm2), behind jpki-signer
   jpki sandbox -lang ja             # 物語を日本語で`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -48,6 +49,7 @@ shell variables with every address and file.
 	}
 	c.Flags().IntVar(&opt.Offset, "offset", 0, "added to every port")
 	c.Flags().BoolVar(&opt.Once, "once", false, "end after the story")
+	c.Flags().BoolVar(&opt.HSM, "hsm", false, "on first start, put the CAs' keys into a SoftHSM token behind jpki-signer")
 	c.Flags().StringVar(&opt.Profile, "profile", "", "rules of today's cards or of the next generation's: today or next (default: as last time, first today)")
 	c.Flags().StringVar(&opt.Lang, "lang", lang, "language of the story: en or ja")
 	return c

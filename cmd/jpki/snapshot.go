@@ -18,7 +18,6 @@ import (
 	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
 	"github.com/openjpki/jpki/crl/snapshot"
-	"github.com/openjpki/jpki/hsm"
 )
 
 // A snapshotFlags says which files are read, and whose they are.
@@ -121,7 +120,7 @@ func (f *snapshotFlags) build(c *cobra.Command, out, since string, life, margin 
 	if err != nil {
 		return err
 	}
-	key, err := hsm.Open(ctx, hsm.FileURI(filepath.Join(dir, "authority", id.String()+".key")))
+	key, err := sandbox.GenerationKey(ctx, dir, id)
 	if err != nil {
 		return err
 	}

@@ -19,13 +19,13 @@ import (
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
 )
 
-// stationCommand is what a counter does without a card reader.
+// stationCommand is what a counter does.
 func stationCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use: "station", Short: "What a counter asks the authority for: certificates, one or many, and what became of them",
 		Example: `  openssl req -newkey rsa:2048 -nodes -keyout my.key -subj / | jpki station request > my.crt
   jpki station batch cards.ndjson -out results.ndjson`,
-	}, stationRequest(), stationBatch(), stationSearch(), stationUndelivered(), stationDeliver(), stationDiscard(), stationPhone())
+	}, stationRequest(), stationBatch(), stationPersonalise(), stationSearch(), stationUndelivered(), stationDeliver(), stationDiscard(), stationPhone())
 }
 
 func stationRequest() *cobra.Command {

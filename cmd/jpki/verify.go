@@ -23,6 +23,7 @@ import (
 // A documentCheck is the command line of `jpki verify FILE`.
 type documentCheck struct {
 	detached, trust, policy, existed, evidence string
+	tokens                                     tokenFlags
 	asJSON                                     bool
 }
 
@@ -32,12 +33,16 @@ func (d *documentCheck) flags(c *cobra.Command) {
 	c.Flags().StringVar(&d.policy, "policy", "", "name of a policy, or a JSON file with one (default sandbox-signature-2026, with -trust rfc5280)")
 	c.Flags().StringVar(&d.existed, "existed", "", "when you know that the document existed, as 2026-11-23T12:00:00Z")
 	c.Flags().StringVar(&d.evidence, "evidence", "", "where to store the evidence")
+	d.tokens.flags(c)
 }
 
 // run verifies one document. Nothing is fetched but from the sandbox's responder: with -trust only what lies there counts.
 func (d *documentCheck) run(c *cobra.Command, name string) error {
 	cfg, err := d.config(c)
 	if err != nil {
+		return err
+	}
+	if err := d.tokens.configure(c.Context(), &cfg); err != nil {
 		return err
 	}
 	v, err := verifier.New(verifier.Config{Documents: &cfg, Now: time.Now, Rand: rand.Reader})
@@ -53,7 +58,7 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	in := verifier.DocumentInput{Reader: file, Size: info.Size()}
+	in := verifier.DocumentInput{Reader: file, Size: info.Size(), TokenHash: d.tokens.hash}
 	if d.existed != "" {
 		if in.Existed, err = time.Parse(time.RFC3339, d.existed); err != nil {
 			return usageError{fmt.Errorf("-existed: %w", err)}
@@ -67,8 +72,16 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 		defer func() { _ = signed.Close() }()
 		in.Detached = func(string) io.Reader { return io.NewSectionReader(signed, 0, 1<<62) }
 	}
-	res, err := v.Document(c.Context(), in)
+	var res *verifier.DocumentResult
+	if d.tokens.with != "" {
+		res, err = d.tokens.verify(c.Context(), v, in)
+	} else {
+		res, err = v.Document(c.Context(), in)
+	}
 	if err != nil {
+		return unreadable(name, info.Size(), err, japanese())
+	}
+	if err := d.tokens.write(res); err != nil {
 		return err
 	}
 	if d.evidence != "" {
@@ -87,7 +100,7 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 			return err
 		}
 	} else {
-		explainDocument(c.OutOrStdout(), name, res, strings.HasPrefix(os.Getenv("LANG"), "ja"))
+		explainDocument(c.OutOrStdout(), name, res, japanese())
 	}
 	switch {
 	case res.OK():
@@ -196,57 +209,4 @@ func trust(dir string, cfg *verifier.DocumentConfig) error {
 	}
 	cfg.Sources = []verifier.RevocationSource{verifier.StoredSource(dir, crls, answers)}
 	return nil
-}
-
-// explainDocument says what was checked, what failed and what to do, the verdict first.
-func explainDocument(out io.Writer, name string, r *verifier.DocumentResult, japanese bool) {
-	say := func(t verifier.Text) string {
-		if japanese {
-			return t.JA
-		}
-		return t.EN
-	}
-	verdict := func(v verifier.Verdict) string {
-		return strings.TrimSpace(fmt.Sprintf("%s %s", v.Indication, v.SubIndication)) + " [" + string(v.Code) + "]"
-	}
-	fmt.Fprintf(out, "%s: %s\n  %s\n  = %s\n", name, verdict(r.Verdict), say(r.Message), say(r.Action))
-	for i, s := range r.Signatures {
-		fmt.Fprintf(out, "\nsignature %d: %s, %s\n", i+1, verdict(s.Verdict), s.Level)
-		if s.Code != r.Code {
-			fmt.Fprintf(out, "  %s\n  = %s\n", say(s.Message), say(s.Action))
-		}
-		for _, k := range s.Checks {
-			mark := "ok   "
-			if !k.OK {
-				mark = "STOP "
-			}
-			fmt.Fprintf(out, "  %s%-4s%s\n", mark, k.ID, k.Detail)
-		}
-		if s.Signer != nil {
-			fmt.Fprintf(out, "  signer      %s %s\n", s.Signer.SHA256, s.Signer.Kind)
-		}
-		covers := "part"
-		if s.Scope.Whole {
-			covers = "all"
-		}
-		fmt.Fprintf(out, "  covers      %s\n", strings.Join(strings.Fields(covers+" "+strings.Join(s.Scope.Parts, " ")+" "+s.Scope.Note), " "))
-		if !s.ClaimedTime.IsZero() {
-			fmt.Fprintf(out, "  claimed     %s\n", s.ClaimedTime.Format(time.RFC3339))
-		}
-		for _, t := range s.TimeStamps {
-			fmt.Fprintf(out, "  time-stamp  %s %s [%s] %s\n", t.Time.Format(time.RFC3339), t.Kind, t.Code, t.Detail)
-		}
-		for _, e := range s.Evidence {
-			fmt.Fprintf(out, "  evidence    %s of %s from %s\n", e.Kind, e.ThisUpdate.UTC().Format(time.RFC3339), e.Source)
-		}
-		if a := s.Attributes; a != nil {
-			fmt.Fprintf(out, "  氏名        %s\n  生年月日    %s\n  住所        %s\n", a.Name, birthDate(a.BirthDate), a.Address)
-		}
-	}
-	for _, f := range r.Fetches {
-		if f.Failed {
-			fmt.Fprintf(out, "\n%s: asked in vain about %s\n", f.Source, f.Certificate)
-		}
-	}
-	fmt.Fprintf(out, "\npolicy %s, sha256 %s, as of %s\n", r.Policy.Name, r.Policy.SHA256, r.ValidationTime.Format(time.RFC3339))
 }

@@ -24,15 +24,19 @@ type MirrorConfig struct {
 	Dir     string // that a publisher writes to
 	Issuers map[jpki.IssuerID]*x509.Certificate
 	Now     func() time.Time
-	Prefix  string        // of the keys, before sign-1/99101.crl; "" means "crl/"
-	MaxAge  time.Duration // how long caches may keep a list; 0 means 5 min
-	Log     *slog.Logger  // optional
+	Prefix  string // of the keys, before sign-1/99101.crl; "" means "crl/"
+
+	Snapshots      string // that a snapshot.Publisher writes to; "" for none
+	SnapshotPrefix string // of the keys, before sign-1/index.json; "" means "snapshot/"
+
+	MaxAge time.Duration // how long caches may keep a list; 0 means 5 min
+	Log    *slog.Logger  // optional
 }
 
-// A Mirror keeps the CRLs in a bucket as new as those in a directory.
+// A Mirror keeps the CRLs, and if it is told to the status snapshots, in a bucket as new as those in a directory.
 type Mirror struct {
-	// Outcomes counts what became of lists: "put", "same" or "behind" if the bucket's is as new or newer, "refused" what is no
-	// CRL of its issuer, "failed".
+	// Outcomes counts what became of lists, and of indexes of snapshots with all that they name: "put", "same" or "behind" if the bucket's
+	// is as new or newer, "refused" what is not its issuer's, "failed".
 	Outcomes jpki.Tally
 
 	cfg MirrorConfig
@@ -40,6 +44,10 @@ type Mirror struct {
 	mu   sync.Mutex
 	done map[crl.ID]os.FileInfo
 	last map[crl.ID]last // what this mirror has put
+
+	indexes   map[jpki.IssuerID]os.FileInfo
+	lastIndex map[jpki.IssuerID]lastIndex
+	files     map[string]string // by key: the SHA-256 of what is there
 }
 
 type last struct {
@@ -47,10 +55,18 @@ type last struct {
 	number *big.Int
 }
 
+type lastIndex struct {
+	tag      string
+	sequence uint64
+}
+
 // NewMirror checks the configuration.
 func NewMirror(cfg MirrorConfig) (*Mirror, error) {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "crl/"
+	}
+	if cfg.SnapshotPrefix == "" {
+		cfg.SnapshotPrefix = "snapshot/"
 	}
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = 5 * time.Minute
@@ -69,13 +85,15 @@ func NewMirror(cfg MirrorConfig) (*Mirror, error) {
 		return nil, errors.New("bucket.MirrorConfig.Now is missing")
 	case !plain(cfg.Prefix):
 		return nil, errors.New("bucket.MirrorConfig.Prefix is not the beginning of a key that we write")
+	case !plain(cfg.SnapshotPrefix):
+		return nil, errors.New("bucket.MirrorConfig.SnapshotPrefix is not the beginning of a key that we write")
 	case cfg.MaxAge < 0:
 		return nil, errors.New("bucket.MirrorConfig.MaxAge is negative")
 	}
-	return &Mirror{cfg: cfg, done: map[crl.ID]os.FileInfo{}, last: map[crl.ID]last{}}, nil
+	return &Mirror{cfg: cfg, done: map[crl.ID]os.FileInfo{}, last: map[crl.ID]last{}, indexes: map[jpki.IssuerID]os.FileInfo{}, lastIndex: map[jpki.IssuerID]lastIndex{}, files: map[string]string{}}, nil
 }
 
-// Sync puts every list into the bucket that has changed since the last Sync, or at first all that are newer there. It goes on
+// Sync puts every list and every snapshot into the bucket that has changed since the last Sync, or at first all that are newer here. It goes on
 // after an error.
 func (m *Mirror) Sync(ctx context.Context) error {
 	m.mu.Lock()
@@ -94,6 +112,12 @@ func (m *Mirror) Sync(ctx context.Context) error {
 			if err := m.push(ctx, id); err != nil {
 				failed = append(failed, fmt.Errorf("put CRL %s into the bucket: %w", id, err))
 			}
+		}
+		if m.cfg.Snapshots == "" {
+			continue
+		}
+		if err := m.pushSnapshots(ctx, issuer); err != nil {
+			failed = append(failed, fmt.Errorf("put status snapshots of %s into the bucket: %w", issuer, err))
 		}
 	}
 	return errors.Join(failed...)

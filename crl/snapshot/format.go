@@ -276,3 +276,17 @@ func unseal(file []byte, magic string, cert *x509.Certificate) (*header, []byte,
 	}
 	return h, body, nil
 }
+
+// Verify checks of a snapshot or a delta all but that it fits its time and others: its form up to the body, the issuer's signature and
+// the body's hash. It returns what the file says about itself; a file that is refused is [jpki.Malformed].
+func Verify(file []byte, issuer *x509.Certificate) (i Info, delta bool, err error) {
+	magic := magicSnapshot
+	if delta = bytes.HasPrefix(file, []byte(magicDelta)); delta {
+		magic = magicDelta
+	}
+	h, _, err := unseal(file, magic, issuer)
+	if err != nil {
+		return Info{}, false, refuse(err)
+	}
+	return h.Info, delta, nil
+}

@@ -18,7 +18,14 @@ missing() { # prints the Debian packages still to be installed
   { has certutil && has pk12util; } || echo libnss3-tools # keys for pdfsig to sign with
   has xmllint || echo libxml2-utils
   has xmlsec1 || echo xmlsec1
+  { has opensc-tool && has pkcs11-tool; } || echo opensc
+  compgen -G '/usr/lib/*/opensc-pkcs11.so' >/dev/null || echo opensc-pkcs11
+  compgen -G '/usr/lib/*/engines-3/pkcs11.so' >/dev/null || echo libengine-pkcs11-openssl
+  [[ -x /usr/sbin/pcscd ]] || echo pcscd
+  [[ -e /usr/lib/pcsc/drivers/serial/libifdvpcd.so ]] || echo vsmartcard-vpcd # the virtual reader
   has javac || echo default-jdk-headless
+  has softhsm2-util || echo softhsm2
+  has cc || printf 'gcc\nlibc6-dev\n' # for jpki-signer, which loads PKCS #11 modules
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }
 

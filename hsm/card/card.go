@@ -45,13 +45,14 @@ func HashFor(key crypto.PublicKey) crypto.Hash {
 	return crypto.SHA256
 }
 
-// A Config says what a new card is to be. All fields but Keys are required.
+// A Config says what a new card is to be. All fields but Keys and Blank are required.
 type Config struct {
 	Dir     string    // where the card's file goes, ID + ".card"; made with mode 0700 if it is missing
 	ID      string    // the card number: 1 to 64 ASCII letters, digits and hyphens; never a My Number
 	SignPIN string    // see CheckPIN
 	AuthPIN string    // see CheckPIN
 	Keys    KeyType   // of both keys; default RSA2048
+	Blank   bool      // made for personalisation through a reader: without keys, and without PINs, which must be empty
 	Rand    io.Reader // for salts; the keys come from the system's generator, which Go does not let callers replace
 }
 
@@ -76,25 +77,13 @@ func New(cfg Config) (*Card, error) {
 	if cfg.Keys == "" {
 		cfg.Keys = RSA2048
 	}
-	pins := map[jpki.Kind]string{jpki.CardSign: cfg.SignPIN, jpki.CardAuth: cfg.AuthPIN}
 	data := &content{Version: version, ID: cfg.ID}
-	for _, kind := range Kinds {
-		if err := CheckPIN(kind, pins[kind]); err != nil {
-			return nil, err
-		}
+	fill := data.fill
+	if cfg.Blank {
+		fill = data.leaveBlank
 	}
-	for _, kind := range Kinds {
-		s, tries, err := data.slot(kind)
-		if err != nil {
-			return nil, err
-		}
-		s.Tries = tries
-		if s.PIN, err = newPINHash(cfg.Rand, pins[kind]); err != nil {
-			return nil, err
-		}
-		if s.Key, err = newKey(cfg.Keys); err != nil {
-			return nil, err
-		}
+	if err := fill(cfg); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make card: %w", err)
@@ -109,6 +98,30 @@ func New(cfg Config) (*Card, error) {
 		return nil, fmt.Errorf("make card: %w", err)
 	}
 	return c, nil
+}
+
+// fill makes the keys and sets the PINs of a new card.
+func (c *content) fill(cfg Config) error {
+	pins := map[jpki.Kind]string{jpki.CardSign: cfg.SignPIN, jpki.CardAuth: cfg.AuthPIN}
+	for _, kind := range Kinds {
+		if err := CheckPIN(kind, pins[kind]); err != nil {
+			return err
+		}
+	}
+	for _, kind := range Kinds {
+		s, tries, err := c.slot(kind)
+		if err != nil {
+			return err
+		}
+		s.Tries = tries
+		if s.PIN, err = newPINHash(cfg.Rand, pins[kind]); err != nil {
+			return err
+		}
+		if s.Key, err = newKey(cfg.Keys); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Open returns the card that lies at path.
@@ -391,6 +404,9 @@ func (c *Card) verified(kind jpki.Kind, pin string, f func(s *slot, save func() 
 		s, tries, err := data.slot(kind)
 		if err != nil {
 			return err
+		}
+		if !s.PIN.valid() {
+			return ErrBlank
 		}
 		if s.Tries == 0 {
 			return ErrLocked

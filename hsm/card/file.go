@@ -28,10 +28,11 @@ const (
 
 // A content is what a card's file says.
 type content struct {
-	Version int    `json:"version"`
-	ID      string `json:"id"`
-	Sign    slot   `json:"sign"`
-	Auth    slot   `json:"auth"`
+	Version int     `json:"version"`
+	ID      string  `json:"id"`
+	Blank   KeyType `json:"blank,omitempty"` // the keys it will have, until it is activated; its slots may lack key and PIN
+	Sign    slot    `json:"sign"`
+	Auth    slot    `json:"auth"`
 }
 
 // A slot is one key with all that belongs to it.
@@ -56,6 +57,9 @@ func (c *content) slot(kind jpki.Kind) (s *slot, tries int, err error) {
 
 // privateKey returns the slot's key.
 func (s *slot) privateKey() (crypto.Signer, error) {
+	if len(s.Key) == 0 {
+		return nil, ErrBlank
+	}
 	key, err := x509.ParsePKCS8PrivateKey(s.Key)
 	if err == nil {
 		switch k := key.(type) {
@@ -153,10 +157,16 @@ func parse(text []byte) (*content, error) {
 	if err := checkID(data.ID); err != nil {
 		return nil, err
 	}
+	if data.Blank != "" && data.Blank != RSA2048 && data.Blank != P384 {
+		return nil, errors.New("a blank card for keys of an unknown type")
+	}
 	for _, kind := range Kinds {
 		s, tries, err := data.slot(kind)
 		if err != nil {
 			return nil, err
+		}
+		if data.Blank != "" && s.Tries == tries && (s.PIN.empty() || s.PIN.valid()) {
+			continue
 		}
 		if !s.PIN.valid() || s.Tries < 0 || s.Tries > tries || len(s.Key) == 0 {
 			return nil, fmt.Errorf("the part for %s is damaged", kind)

@@ -105,3 +105,5 @@ func (h pinHash) matches(pin string) (bool, error) {
 func (h pinHash) valid() bool {
 	return len(h.Salt) >= saltBytes && len(h.Hash) == sha256.Size && h.Iterations > 0 && h.Iterations <= maxPINIterations
 }
+
+func (h pinHash) empty() bool { return len(h.Salt) == 0 && len(h.Hash) == 0 && h.Iterations == 0 }

@@ -1,29 +1,26 @@
 // Package api serves the verifier over HTTP to relying parties: banks and telecoms that do not link the library.
 //
-// It owns [API], an http.Handler with the routes of openapi.yaml. It decides nothing about certificates (see package
-// verifier), keeps no result, and lets no request body, certificate or attribute into a log.
-// Problems are RFC 9457 documents; a negative verdict is no problem but an answer with status 200.
+// It owns [API], an http.Handler with the routes of openapi.yaml and, at /docs, a page made of it. It decides nothing about
+// certificates (see package verifier), keeps what package verifier/store seals, and lets no request body, certificate or
+// attribute into a log. Problems are RFC 9457 documents; a negative verdict is no problem but an answer with status 200.
 // An API is safe for concurrent use. Whatever goes wrong ends in a problem with a stable type; a panic in one request
 // ends that request only.
-// Start at routes in api.go; body.go says what is read, openapi.yaml what is promised.
+// Start at routes in api.go; serve.go is the way of every request, body.go says what is read, openapi.yaml what is promised.
 package api
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	_ "embed" // openapi.yaml
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,35 +28,31 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier"
+	"github.com/openjpki/jpki/verifier/store"
 )
 
 // Config is what [New] wants.
 type Config struct {
-	Verifier   *verifier.Verifier   // required
-	Challenges *verifier.Challenges // required; the Verifier's own
-	// Tokens holds, for each relying party, the SHA-256 of its bearer token. Names are 1 to 64 printable ASCII characters
-	// without spaces; they appear in logs and, as the default audience, in challenges. At least one is required.
-	Tokens map[string][sha256.Size]byte
-	Now    func() time.Time // required
-	Rand   io.Reader        // for request identifiers; nil means crypto/rand
-	Log    *slog.Logger     // one line a request and errors of our own; nil means none
+	Verifier    *verifier.Verifier   // required
+	Challenges  *verifier.Challenges // required; the Verifier's own
+	Store       *store.Store         // required: tenants and what is kept for them
+	Now         func() time.Time     // required
+	Rand        io.Reader            // for identifiers; nil means crypto/rand; must be safe for concurrent use
+	Log         *slog.Logger         // one line a request and errors of our own; nil means none
+	Deadline    time.Duration        // what a request, or a line of a batch, may take; 0 means 10 s, at most 10 minutes
+	Rate        int                  // requests a second of tenants that have no rate of their own; 0 means 1000
+	MaxDocument int64                // octets of a document sent as such; 0 means 16 MiB, at most verifier.MaxDocumentBytes
+	Documents   int                  // bodies with documents that are in memory at once; 0 means 8
 }
 
 // An API is the relying-party API.
 type API struct {
-	verifier   *verifier.Verifier
-	challenges *verifier.Challenges
-	parties    []party
-	now        func() time.Time
-	rand       io.Reader
-	log        *slog.Logger
-	outcomes   jpki.Tally
-	engine     *gin.Engine
-}
-
-type party struct {
-	name  string
-	token [sha256.Size]byte
+	Config
+	readers   keyring
+	meters    meters
+	documents chan struct{} // a place for each body with a document
+	outcomes  jpki.Tally
+	engine    *gin.Engine
 }
 
 // A reply is what a handler wants answered: a status, a body that JSON can hold, and the outcome to count.
@@ -69,27 +62,43 @@ type reply struct {
 	outcome string
 }
 
-// A call is a request whose sender is known.
+// A call is a request whose sender is known and whose body is read.
 type call struct {
 	*http.Request
-	party string
+	*store.Access
+	body   []byte
+	param  string      // the identifier in the path
+	answer http.Header // of the answer
 }
 
-// routes is the whole API under a token; /openapi.yaml needs none.
-var routes = []struct {
+// A route says who may call what. Its handler is handle, or stream for batches.
+type route struct {
 	method, path string
+	scope        store.Scope // "" for every token
+	documents    bool        // the body may be a document
 	handle       func(*API, call) (reply, error)
-}{
-	{http.MethodPost, "/v1/verifications", (*API).verify},
-	{http.MethodPost, "/v1/challenges", (*API).challenge},
-	{http.MethodPost, "/v1/authentications", (*API).authenticate},
-	{http.MethodPost, "/v1/certificate-status", (*API).certificateStatus},
-	{http.MethodGet, "/v1/policies", (*API).policies},
-	{http.MethodGet, "/v1/trust-anchors", (*API).trustAnchors},
+	stream       *lines
+}
+
+// routes is the whole API under a token; documentPath and docsPath need none.
+var routes = []route{
+	{http.MethodPost, "/v1/verifications", store.Verify, true, (*API).verify, nil},
+	{http.MethodPost, "/v1/verifications/batch", store.Verify, false, nil, &verificationLines},
+	{http.MethodPost, "/v1/challenges", store.Verify, false, (*API).challenge, nil},
+	{http.MethodPost, "/v1/authentications", store.Verify, false, (*API).authenticate, nil},
+	{http.MethodPost, "/v1/certificate-status", store.Status, false, (*API).certificateStatus, nil},
+	{http.MethodPost, "/v1/certificate-status/batch", store.Status, false, nil, &statusLines},
+	{http.MethodGet, "/v1/evidence/:id", store.Evidence, false, (*API).evidence, nil},
+	{http.MethodDelete, "/v1/evidence/:id", store.Evidence, false, (*API).deleteEvidence, nil},
+	{http.MethodPost, "/v1/evidence/:id/reevaluations", store.Evidence, false, (*API).reevaluate, nil},
+	{http.MethodPost, "/v1/evidence-deletions", store.Evidence, false, (*API).deleteOfUser, nil},
+	{http.MethodGet, "/v1/policies", "", false, (*API).policies, nil},
+	{http.MethodGet, "/v1/trust-anchors", "", false, (*API).trustAnchors, nil},
 }
 
 const (
 	documentPath = "/openapi.yaml"
+	docsPath     = "/docs"
 	answered     = "answered" // the outcome of what gives no verdict
 )
 
@@ -98,32 +107,32 @@ var document []byte
 
 // New checks the configuration. It puts gin out of its debug mode, which would print.
 func New(cfg Config) (*API, error) {
-	a := &API{verifier: cfg.Verifier, challenges: cfg.Challenges, now: cfg.Now, rand: cfg.Rand, log: cfg.Log}
 	switch {
 	case cfg.Verifier == nil:
 		return nil, errors.New("relying-party API: Verifier is required")
 	case cfg.Challenges == nil || cfg.Challenges != cfg.Verifier.Challenges():
 		return nil, errors.New("relying-party API: Challenges is required and must be the Verifier's")
+	case cfg.Store == nil:
+		return nil, errors.New("relying-party API: Store is required")
 	case cfg.Now == nil:
 		return nil, errors.New("relying-party API: Now is required")
-	case len(cfg.Tokens) == 0:
-		return nil, errors.New("relying-party API: Tokens is required")
+	case cfg.Deadline < 0 || cfg.Deadline > 10*time.Minute:
+		return nil, errors.New("relying-party API: Deadline is not between 0 and 10 minutes")
+	case cfg.Rate < 0 || cfg.Documents < 0 || cfg.MaxDocument < 0 || cfg.MaxDocument > verifier.MaxDocumentBytes:
+		return nil, fmt.Errorf("relying-party API: Rate, Documents or MaxDocument is negative, or MaxDocument more than %d", verifier.MaxDocumentBytes)
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Tokens)) {
-		p := party{name, cfg.Tokens[name]}
-		if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, fmt.Errorf("relying-party API: Tokens: name %.80q is not 1 to 64 printable ASCII characters", name)
-		}
-		if p.token == [sha256.Size]byte{} || slices.ContainsFunc(a.parties, func(o party) bool { return o.token == p.token }) {
-			return nil, fmt.Errorf("relying-party API: Tokens: %s has no token, or another's", name)
-		}
-		a.parties = append(a.parties, p)
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
 	}
-	if a.rand == nil {
-		a.rand = rand.Reader
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
+	cfg.Deadline, cfg.Rate = cmp.Or(cfg.Deadline, 10*time.Second), cmp.Or(cfg.Rate, 1000)
+	cfg.MaxDocument, cfg.Documents = cmp.Or(cfg.MaxDocument, 16<<20), cmp.Or(cfg.Documents, 8)
+	a := &API{Config: cfg, documents: make(chan struct{}, cfg.Documents)}
+	page, style, err := docsPage(document)
+	if err != nil {
+		return nil, fmt.Errorf("relying-party API: %w", err)
 	}
 	if gin.Mode() == gin.DebugMode {
 		gin.SetMode(gin.ReleaseMode)
@@ -133,11 +142,16 @@ func New(cfg Config) (*API, error) {
 	a.engine.RedirectTrailingSlash = false
 	a.engine.Use(a.observe)
 	for _, r := range routes {
-		a.engine.Handle(r.method, r.path, func(c *gin.Context) { a.serve(c, r.handle) })
+		a.engine.Handle(r.method, r.path, func(c *gin.Context) { a.serve(c, r) })
 	}
 	a.engine.GET(documentPath, func(c *gin.Context) {
 		c.Set(outcomeKey, answered)
 		c.Data(http.StatusOK, "application/yaml", document)
+	})
+	a.engine.GET(docsPath, func(c *gin.Context) {
+		c.Set(outcomeKey, answered)
+		c.Header("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+style+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		c.Data(http.StatusOK, "text/html; charset=utf-8", page)
 	})
 	a.engine.NoRoute(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.NotFound, "there is no such path")) })
 	a.engine.NoMethod(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.MethodNotAllowed, "see the Allow header")) })
@@ -158,7 +172,7 @@ const (
 // observe gives the request its identifier, and afterwards counts and logs it. It logs what we decided, never what was
 // sent: not the path (only the route it matched), query, body or address.
 func (a *API) observe(c *gin.Context) {
-	began := a.now()
+	began := a.Now()
 	id, err := a.requestID(c.Request.Header.Get("X-Request-ID"))
 	c.Request = c.Request.WithContext(jpki.WithRequestID(c.Request.Context(), id))
 	c.Header("X-Request-ID", id)
@@ -174,7 +188,7 @@ func (a *API) observe(c *gin.Context) {
 		}
 		if p != nil {
 			// The value may quote the input; its type and the stack do not.
-			a.log.ErrorContext(c.Request.Context(), "panic", slog.String("request_id", id), slog.String("type", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+			a.Log.ErrorContext(c.Request.Context(), "panic", slog.String("request_id", id), slog.String("type", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
 			if !c.Writer.Written() {
 				a.refuse(c, jpki.Internal)
 			}
@@ -182,9 +196,9 @@ func (a *API) observe(c *gin.Context) {
 		}
 		outcome := c.GetString(outcomeKey)
 		a.outcomes.Add(outcome)
-		a.log.InfoContext(c.Request.Context(), "request", slog.String("request_id", id), slog.String("method", knownMethod(c.Request.Method)),
+		a.Log.InfoContext(c.Request.Context(), "request", slog.String("request_id", id), slog.String("method", knownMethod(c.Request.Method)),
 			slog.String("route", c.FullPath()), slog.Int("status", c.Writer.Status()), slog.String("outcome", outcome),
-			slog.String("relying_party", c.GetString(partyKey)), slog.Duration("took", a.now().Sub(began)))
+			slog.String("relying_party", c.GetString(partyKey)), slog.Duration("took", a.Now().Sub(began)))
 	}()
 	c.Next()
 }
@@ -198,7 +212,7 @@ func (a *API) requestID(given string) (string, error) {
 		return given, nil
 	}
 	var b [16]byte
-	if _, err := io.ReadFull(a.rand, b[:]); err != nil {
+	if _, err := io.ReadFull(a.Rand, b[:]); err != nil {
 		return "", fmt.Errorf("draw request identifier: %w", err)
 	}
 	return hex.EncodeToString(b[:]), nil
@@ -212,132 +226,12 @@ func knownMethod(m string) string {
 	return "other"
 }
 
-// serve is the edge around every handler: who asks, the handler, the answer.
-func (a *API) serve(c *gin.Context, handle func(*API, call) (reply, error)) {
-	name, ok := a.authorised(c.Request)
-	if !ok {
-		c.Header("WWW-Authenticate", "Bearer")
-		a.refuse(c, jpki.Errorf(jpki.Unauthorized, "send Authorization: Bearer with your token"))
-		return
-	}
-	c.Set(partyKey, name)
-	if c.Request.URL.RawQuery != "" {
-		a.refuse(c, jpki.Errorf(jpki.Malformed, "there are no query parameters"))
-		return
-	}
-	rep, err := handle(a, call{c.Request, name})
-	var body []byte
-	if err == nil {
-		body, err = json.Marshal(rep.body)
-	}
-	if err != nil {
-		a.refuse(c, err)
-		return
-	}
-	c.Set(outcomeKey, rep.outcome)
-	c.Header("Cache-Control", "no-store")
-	c.Data(rep.status, "application/json", append(body, '\n'))
-}
-
-// authorised returns the relying party whose token the request bears. Every token is compared, in constant time.
-func (a *API) authorised(r *http.Request) (name string, ok bool) {
-	scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !found || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", false
-	}
-	sum := sha256.Sum256([]byte(token))
-	for _, p := range a.parties {
-		if subtle.ConstantTimeCompare(sum[:], p.token[:]) == 1 {
-			name, ok = p.name, true
-		}
-	}
-	return name, ok
-}
-
 func (a *API) refuse(c *gin.Context, err error) {
 	problem := jpki.WriteProblem(c.Writer, c.Request, err)
 	c.Set(outcomeKey, string(problem))
 	if problem == jpki.Internal {
-		a.log.ErrorContext(c.Request.Context(), "internal error", slog.String("request_id", jpki.RequestID(c.Request.Context())), slog.Any("error", err))
+		a.Log.ErrorContext(c.Request.Context(), "internal error", slog.String("request_id", jpki.RequestID(c.Request.Context())), slog.Any("error", err))
 	}
-}
-
-// verdict is the reply that carries a result. Why a status could not be established is for our log: the answer has only
-// its name, since the cause may tell of our network.
-func (a *API) verdict(c call, res *verifier.Result, err error) (reply, error) {
-	if err != nil {
-		return reply{}, err
-	}
-	if res.Cause != nil {
-		a.log.WarnContext(c.Context(), "status not established", slog.String("request_id", jpki.RequestID(c.Context())),
-			slog.String("failure", string(res.StatusFailure)), slog.Any("error", res.Cause))
-	}
-	return reply{http.StatusOK, res, string(res.Code)}, nil
-}
-
-func (a *API) verify(c call) (reply, error) {
-	f, err := c.fields("certificate", "digest", "hash", "signature", "at?")
-	if err != nil {
-		return reply{}, err
-	}
-	var in verifier.SignatureInput
-	if in.Hash, err = verifier.ParseHash(f.text("hash")); err != nil {
-		return reply{}, err
-	}
-	in.Certificate, in.Digest, in.Signature, in.At = f.octets("certificate"), f.octets("digest"), f.octets("signature"), f.at()
-	if f.err != nil {
-		return reply{}, f.err
-	}
-	res, err := a.verifier.Signature(c.Context(), in)
-	return a.verdict(c, res, err)
-}
-
-func (a *API) certificateStatus(c call) (reply, error) {
-	f, err := c.fields("certificate")
-	if err != nil {
-		return reply{}, err
-	}
-	certificate := f.octets("certificate")
-	if f.err != nil {
-		return reply{}, f.err
-	}
-	res, err := a.verifier.CertificateStatus(c.Context(), certificate)
-	return a.verdict(c, res, err)
-}
-
-func (a *API) challenge(c call) (reply, error) {
-	f, err := c.fields("audience?", "binding?")
-	if err != nil {
-		return reply{}, err
-	}
-	audience, binding := f.session(c.party)
-	if f.err != nil {
-		return reply{}, f.err
-	}
-	ch, err := a.challenges.NewChallenge(c.Context(), audience, binding)
-	if err != nil {
-		return reply{}, err
-	}
-	return reply{http.StatusCreated, struct {
-		ID        string    `json:"challenge_id"`
-		Nonce     []byte    `json:"nonce"`
-		Message   []byte    `json:"message"`
-		ExpiresAt time.Time `json:"expires_at"`
-	}{ch.ID, ch.Nonce, ch.Message, ch.ExpiresAt}, answered}, nil
-}
-
-func (a *API) authenticate(c call) (reply, error) {
-	f, err := c.fields("challenge_id", "audience?", "binding?", "certificate", "signature")
-	if err != nil {
-		return reply{}, err
-	}
-	in := verifier.LoginInput{ChallengeID: f.text("challenge_id"), Certificate: f.octets("certificate"), Signature: f.octets("signature")}
-	in.Audience, in.Binding = f.session(c.party)
-	if f.err != nil {
-		return reply{}, f.err
-	}
-	res, err := a.verifier.Login(c.Context(), in)
-	return a.verdict(c, res, err)
 }
 
 func (a *API) policies(call) (reply, error) {
@@ -346,7 +240,7 @@ func (a *API) policies(call) (reply, error) {
 		Policy verifier.Policy `json:"policy"`
 	}
 	out := []entry{}
-	for _, p := range a.verifier.Policies() {
+	for _, p := range a.Verifier.Policies() {
 		out = append(out, entry{p.Digest(), p})
 	}
 	return reply{http.StatusOK, map[string]any{"policies": out}, answered}, nil
@@ -362,7 +256,7 @@ func (a *API) trustAnchors(call) (reply, error) {
 		Certificate []byte    `json:"certificate"`
 	}
 	out := []entry{}
-	for _, c := range a.verifier.Anchors() {
+	for _, c := range a.Verifier.Anchors() {
 		sum := sha256.Sum256(c.Raw)
 		out = append(out, entry{c.Subject.String(), hex.EncodeToString(c.SubjectKeyId), hex.EncodeToString(sum[:]), c.NotBefore, c.NotAfter, bytes.Clone(c.Raw)})
 	}

@@ -29,19 +29,24 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier"
 	"github.com/openjpki/jpki/verifier/api"
+	"github.com/openjpki/jpki/verifier/store"
 )
 
 var t0 = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 
 // A bench is an API in front of a real verifier whose statuses the test sets.
 type bench struct {
-	t      *testing.T
-	api    *api.API
-	log    *lockedBuffer
-	key    *ecdsa.PrivateKey
-	anchor *x509.Certificate
-	now    time.Time
-	check  func() (verifier.Revocation, error)
+	t        *testing.T
+	api      *api.API
+	log      *lockedBuffer
+	key      *ecdsa.PrivateKey
+	anchor   *x509.Certificate
+	store    *store.Store
+	verifier *verifier.Verifier
+	file     string // of the store
+	now      time.Time
+	check    func() (verifier.Revocation, error)
+	blocks   bool // the source of statuses does not answer
 }
 
 type lockedBuffer struct {
@@ -57,7 +62,11 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 // Check makes the bench the verifier's source of statuses.
-func (b *bench) Check(context.Context, *x509.Certificate, *x509.Certificate, time.Time) (verifier.Revocation, error) {
+func (b *bench) Check(ctx context.Context, _, _ *x509.Certificate, _ time.Time) (verifier.Revocation, error) {
+	if b.blocks {
+		<-ctx.Done()
+		return verifier.Revocation{}, ctx.Err()
+	}
 	return b.check()
 }
 
@@ -78,23 +87,23 @@ func newBench(t *testing.T, change ...func(*api.Config, *verifier.ChallengesConf
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"TEST"}}, NotBefore: t0.AddDate(-1, 0, 0), NotAfter: t0.AddDate(9, 0, 0),
-		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true,
 	}
 	b.anchor = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, b.key.Public(), b.key))))
 
 	clock := func() time.Time { return b.now }
 	chs := verifier.ChallengesConfig{Now: clock, Rand: rand.Reader}
-	cfg := api.Config{
-		Tokens: map[string][32]byte{"bank": sha256.Sum256([]byte(bankToken)), "telecom": sha256.Sum256([]byte(telecomToken))},
-		Now:    clock, Log: slog.New(slog.NewJSONHandler(b.log, nil)),
-	}
+	b.openStore()
+	cfg := api.Config{Store: b.store, Now: clock, Log: slog.New(slog.NewJSONHandler(b.log, nil))}
 	for _, c := range change {
 		c(&cfg, &chs)
 	}
 	cfg.Challenges = must(verifier.NewChallenges(chs))
-	cfg.Verifier = must(verifier.New(verifier.Config{
+	b.verifier = must(verifier.New(verifier.Config{
 		Anchors: []*x509.Certificate{b.anchor}, Policies: verifier.SandboxPolicies(), Revocation: b, Challenges: cfg.Challenges, Now: clock, Rand: rand.Reader,
+		Documents: b.documentConfig(),
 	}))
+	cfg.Verifier = b.verifier
 	var err error
 	if b.api, err = api.New(cfg); err != nil {
 		t.Fatal(err)
@@ -112,9 +121,10 @@ func must[T any](v T, err error) T {
 // issue makes a certificate, for signing with the four attributes or for authentication without, and its key.
 func (b *bench) issue(policy string) (*ecdsa.PrivateKey, []byte) {
 	type info struct{ ID asn1.ObjectIdentifier }
+	serial := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)))
 	last := map[string]asn1.ObjectIdentifier{signOID: {2, 999, 8, 5, 1, 1, 20}, authOID: {2, 999, 8, 5, 1, 3, 30}}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(7), NotBefore: t0.AddDate(0, -1, 0), NotAfter: t0.AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "holder"}, NotBefore: t0.AddDate(0, -1, 0), NotAfter: t0.AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 32}, Critical: true, Value: must(asn1.Marshal([]info{{last[policy]}}))}},
 	}
 	if policy == signOID {
@@ -547,25 +557,22 @@ func TestPoliciesAndAnchors(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	clock := func() time.Time { return t0 }
-	chs := must(verifier.NewChallenges(verifier.ChallengesConfig{Now: clock, Rand: rand.Reader}))
 	b := newBench(t)
-	v := must(verifier.New(verifier.Config{Anchors: []*x509.Certificate{b.anchor}, Policies: verifier.SandboxPolicies(), Challenges: chs, Now: clock, Rand: rand.Reader}))
-	token := sha256.Sum256([]byte("x"))
+	good := api.Config{Verifier: b.verifier, Challenges: b.verifier.Challenges(), Store: b.store, Now: clock}
+	if _, err := api.New(good); err != nil {
+		t.Fatal(err)
+	}
 	for want, spoil := range map[string]func(*api.Config){
 		"Verifier": func(c *api.Config) { c.Verifier = nil },
 		"must be the": func(c *api.Config) {
 			c.Challenges = must(verifier.NewChallenges(verifier.ChallengesConfig{Now: clock, Rand: rand.Reader}))
 		},
-		"Now":            func(c *api.Config) { c.Now = nil },
-		"Tokens is":      func(c *api.Config) { c.Tokens = nil },
-		"printable":      func(c *api.Config) { c.Tokens = map[string][32]byte{"銀行": token} },
-		"no token, or":   func(c *api.Config) { c.Tokens = map[string][32]byte{"bank": {}} },
-		"telecom has no": func(c *api.Config) { c.Tokens = map[string][32]byte{"bank": token, "telecom": token} },
+		"Store":    func(c *api.Config) { c.Store = nil },
+		"Now":      func(c *api.Config) { c.Now = nil },
+		"Deadline": func(c *api.Config) { c.Deadline = time.Hour },
+		"Rate":     func(c *api.Config) { c.MaxDocument = 1 << 40 },
 	} {
-		cfg := api.Config{Verifier: v, Challenges: chs, Now: clock, Tokens: map[string][32]byte{"bank": token}}
-		if _, err := api.New(cfg); err != nil {
-			t.Fatal(err)
-		}
+		cfg := good
 		spoil(&cfg)
 		if _, err := api.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -20,15 +20,19 @@ import (
 const (
 	maxBody    = 1 << 20 // octets
 	maxBinding = 256     // characters
+	maxUser    = 128     // characters
 )
 
 // binary names the members that hold base64. Octets are not searched for My Numbers: a run of twelve digits in base64 is
 // chance. The shortest of them, a digest, has 32 octets; anything much shorter is text in the wrong place.
-var binary = []string{"certificate", "digest", "signature"}
+var binary = []string{"certificate", "digest", "signature", "document", "detached"}
+
+// booleans names the members that are true or false.
+var booleans = []string{"store_attributes"}
 
 const minBinary = 20
 
-// fields holds the members of a request body, which is one flat object of strings. err is the first thing wrong with a
+// fields holds the members of a request body, which is one flat object of strings and truth values. err is the first thing wrong with a
 // member that was read.
 type fields struct {
 	values map[string]string
@@ -36,47 +40,66 @@ type fields struct {
 }
 
 // fields reads the request body. names lists the members that it must have; those with a question mark may be missing,
-// and if all have one the body may be empty. Errors are [jpki.TooLarge], [jpki.MyNumberPresent] or [jpki.Malformed]; they
-// quote nothing.
+// and if all have one the body may be empty. Errors are [jpki.MyNumberPresent] or [jpki.Malformed]; they quote nothing.
 func (c call) fields(names ...string) (*fields, error) {
-	body, err := jpki.ReadBody(c.Request, maxBody)
-	if err != nil {
-		return nil, err
+	if len(c.body) == 0 && !slices.ContainsFunc(names, func(n string) bool { return !strings.HasSuffix(n, "?") }) {
+		return &fields{values: map[string]string{}}, nil
 	}
-	known, required := make([]string, 0, len(names)), 0
-	for _, n := range names {
-		name, optional := strings.CutSuffix(n, "?")
-		known = append(known, name)
-		if !optional {
-			required++
-		}
-	}
-	f := &fields{values: map[string]string{}}
-	if len(body) == 0 && required == 0 {
-		return f, nil
-	}
-	if media, _, err := mime.ParseMediaType(c.Header.Get("Content-Type")); err != nil || media != "application/json" {
+	if c.media() != "application/json" {
 		return nil, jpki.Errorf(jpki.Malformed, "Content-Type is not application/json")
 	}
-	if c.Header.Get("Content-Encoding") != "" {
-		return nil, jpki.Errorf(jpki.Malformed, "Content-Encoding is not supported")
+	return parseFields(c.body, names...)
+}
+
+// parseFields reads one object.
+func parseFields(body []byte, names ...string) (*fields, error) {
+	known := make([]string, 0, len(names))
+	for _, n := range names {
+		known = append(known, strings.TrimSuffix(n, "?"))
 	}
+	f := &fields{values: make(map[string]string, len(names))}
 	if err := f.parse(body, known); err != nil {
 		return nil, err
 	}
+	return f, f.require(names...)
+}
+
+// require says which of the names without question mark is missing.
+func (f *fields) require(names ...string) error {
 	for _, n := range names {
 		if _, present := f.values[n]; !present && !strings.HasSuffix(n, "?") {
-			return nil, jpki.Errorf(jpki.Malformed, "%s is missing", n)
+			return jpki.Errorf(jpki.Malformed, "%s is missing", n)
 		}
 	}
-	return f, nil
+	return nil
+}
+
+// without says which of the names is there though it may not be.
+func (f *fields) without(names ...string) error {
+	for _, n := range names {
+		if f.has(n) {
+			return jpki.Errorf(jpki.Malformed, "%s does not go with the others", n)
+		}
+	}
+	return nil
+}
+
+func (f *fields) has(name string) bool { _, present := f.values[name]; return present }
+
+// media returns the body's media type, "" if it has none that can be read or is compressed.
+func (c call) media() string {
+	media, _, err := mime.ParseMediaType(c.Header.Get("Content-Type"))
+	if err != nil || c.Header.Get("Content-Encoding") != "" {
+		return ""
+	}
+	return media
 }
 
 // parse reads the one form there is. What has another form is searched for a My Number before it is called malformed:
 // the sender must learn of it.
 func (f *fields) parse(body []byte, known []string) error {
 	if !utf8.Valid(body) {
-		return jpki.Errorf(jpki.Malformed, "the body is not UTF-8")
+		return jpki.Errorf(jpki.Malformed, "not UTF-8")
 	}
 	found := false
 	detail := f.flat(body, known)
@@ -97,7 +120,7 @@ func (f *fields) parse(body []byte, known []string) error {
 
 // flat reads an object of strings, each under a known name that comes once, and returns what is wrong with it, or "".
 func (f *fields) flat(body []byte, known []string) string {
-	const form = "the body is not one JSON object of strings"
+	const form = "not one JSON object of the members described"
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return form
@@ -108,11 +131,16 @@ func (f *fields) flat(body []byte, known []string) string {
 			return form
 		}
 		value, err := dec.Token()
+		key, _ := name.(string)
 		text, ok := value.(string)
+		if truth, is := value.(bool); is && slices.Contains(booleans, key) {
+			text, ok = strconv.FormatBool(truth), true
+		} else if ok && slices.Contains(booleans, key) {
+			return key + " is not true or false"
+		}
 		if err != nil || !ok {
 			return form
 		}
-		key, _ := name.(string)
 		if !slices.Contains(known, key) {
 			return "a member is none of " + strings.Join(known, ", ")
 		}
@@ -183,17 +211,34 @@ func (f *fields) octets(name string) []byte {
 	return b
 }
 
-// at reads the time asked about; zero if the member is absent.
-func (f *fields) at() time.Time {
-	s, present := f.values["at"]
+// time reads a time; zero if the member is absent.
+func (f *fields) time(name string) time.Time {
+	s, present := f.values[name]
 	if !present {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil || t.IsZero() {
-		f.fail("at is not a time as in RFC 3339")
+		f.fail(name + " is not a time as in RFC 3339")
 	}
 	return t
+}
+
+// user reads the tenant's own name for a user.
+func (f *fields) user() string {
+	u := f.values["user"]
+	if utf8.RuneCountInString(u) > maxUser || f.has("user") && u == "" {
+		f.fail("user has not 1 to 128 characters")
+	}
+	return u
+}
+
+// store reads whether certificates with attributes shall be kept; standard if the member is absent.
+func (f *fields) store(standard bool) bool {
+	if s, present := f.values["store_attributes"]; present {
+		return s == "true"
+	}
+	return standard
 }
 
 // session returns what a challenge is bound to. The relying party whose token it is always takes part, so that nobody

@@ -3,7 +3,8 @@ package cms
 import (
 	"bytes"
 	"crypto"
-	"math/big"
+	"slices"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -38,14 +39,14 @@ func single(attrs []Attribute, oid string) ([]byte, bool) {
 	return nil, false
 }
 
-// octets returns what is in an OCTET STRING; nil if it is none.
+// octets returns what is in an OCTET STRING, a part of element; nil if it is none.
 func octets(element []byte) []byte {
 	in := cryptobyte.String(element)
 	var out cryptobyte.String
 	if !in.ReadASN1(&out, cbasn1.OCTET_STRING) || !in.Empty() {
 		return nil
 	}
-	return append([]byte{}, out...)
+	return out
 }
 
 // objectID returns the content octets of an OBJECT IDENTIFIER; nil if it is none.
@@ -61,16 +62,24 @@ func objectID(element []byte) []byte {
 // describe reads what the signer states. What cannot be read is left empty: nothing here decides anything.
 func (out *Signature) describe(s *signer) {
 	if v, ok := single(s.signed, oidSigningTime); ok {
-		in := cryptobyte.String(v)
-		if !in.ReadASN1UTCTime(&out.SigningTime) {
+		if at, ok := utcTime(v); ok {
+			out.SigningTime = at
+		} else if in := cryptobyte.String(v); !in.ReadASN1UTCTime(&out.SigningTime) {
 			in.ReadASN1GeneralizedTime(&out.SigningTime)
 		}
 	}
-	if v, ok := single(s.signed, oidPolicyID); ok {
-		in := cryptobyte.String(v)
-		var seq, id cryptobyte.String
-		if in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-			out.PolicyID = dotted(string(id))
+	out.PolicyID = policyOf(s)
+	for _, a := range s.signed {
+		switch a.oid {
+		case oidCommitment:
+			for _, v := range a.Values {
+				var seq, id cryptobyte.String
+				if in := cryptobyte.String(v); in.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && len(out.Commitments) < maxCommitments {
+					out.Commitments = append(out.Commitments, primitive.DottedOID(string(id)))
+				}
+			}
+		case oidSignerAttributes, oidSignerAttributesV2:
+			out.ClaimsRoles = true
 		}
 	}
 	if v, ok := single(s.signed, oidMIMEType); ok {
@@ -84,10 +93,55 @@ func (out *Signature) describe(s *signer) {
 				out.Hints.Description = utf8(text)
 			}
 			if seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-				out.Hints.Type = dotted(string(id))
+				out.Hints.Type = primitive.DottedOID(string(id))
 			}
 		}
 	}
+}
+
+// utcTime reads a UTCTime of the form that DER wants (X.690 §11.8), to the second and in UTC; package cryptobyte reads all others.
+func utcTime(element []byte) (at time.Time, ok bool) {
+	if len(element) != 15 || element[0] != byte(cbasn1.UTCTime) || element[1] != 13 || element[14] != 'Z' {
+		return at, false
+	}
+	var n [6]int // year to second
+	for i := range n {
+		tens, ones := element[2+2*i]-'0', element[3+2*i]-'0'
+		if tens > 9 || ones > 9 {
+			return at, false
+		}
+		n[i] = 10*int(tens) + int(ones)
+	}
+	if n[0] += 1900; n[0] < 1950 { // RFC 5280 §4.1.2.5.1
+		n[0] += 100
+	}
+	at = time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, time.UTC)
+	return at, at.Month() == time.Month(n[1]) && at.Day() == n[2] && at.Hour() == n[3] && at.Minute() == n[4] && at.Second() == n[5]
+}
+
+// What [Signature.PolicyID] is for a policy without an identifier: it is that of the signer all the same, and must not be taken for none.
+const (
+	PolicyImplied    = "implied"    // by what was signed, or agreed upon elsewhere (RFC 5126 §5.8.1)
+	PolicyUnreadable = "unreadable" // the attribute cannot be read, or is there twice
+)
+
+const maxCommitments = 32
+
+// policyOf returns the signature policy (EN 319 122-1 §5.2.9.1).
+func policyOf(s *signer) string {
+	if !slices.ContainsFunc(s.signed, func(a Attribute) bool { return a.oid == oidPolicyID }) {
+		return ""
+	}
+	v, _ := single(s.signed, oidPolicyID)
+	in := cryptobyte.String(v)
+	var seq, id cryptobyte.String
+	switch {
+	case bytes.Equal(v, []byte{5, 0}):
+		return PolicyImplied
+	case in.ReadASN1(&seq, cbasn1.SEQUENCE) && in.Empty() && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && primitive.DottedOID(string(id)) != "":
+		return primitive.DottedOID(string(id))
+	}
+	return PolicyUnreadable
 }
 
 // maxText is how long a text from a file may be to be repeated.
@@ -106,7 +160,7 @@ func utf8(element []byte) string {
 type reference struct {
 	hash   crypto.Hash
 	digest []byte
-	serial *big.Int // nil if not stated
+	serial []byte // contents octets; nil if not stated
 }
 
 // parseReference reads the first reference of SigningCertificate (RFC 2634 §5.4) or SigningCertificateV2 (RFC 5035 §3),
@@ -136,9 +190,8 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 	ref.digest = digest
 	if !id.Empty() {
 		var issuerSerial, names cryptobyte.String
-		ref.serial = new(big.Int)
 		if !id.ReadASN1(&issuerSerial, cbasn1.SEQUENCE) || !id.Empty() || !issuerSerial.ReadASN1(&names, cbasn1.SEQUENCE) ||
-			!issuerSerial.ReadASN1Integer(ref.serial) {
+			!readSerial(&issuerSerial, &ref.serial) {
 			return nil, bad()
 		}
 	}
@@ -148,5 +201,5 @@ func parseReference(value []byte, v2 bool) (*reference, error) {
 // matches reports whether the reference is to c. The digest decides; the issuer's name, which software writes in more than
 // one encoding, is not compared.
 func (r *reference) matches(c *certificate) bool {
-	return bytes.Equal(primitive.Digest(r.hash, c.raw), r.digest) && (r.serial == nil || r.serial.Cmp(c.serial) == 0)
+	return primitive.IsDigest(r.hash, c.raw, r.digest) && (r.serial == nil || bytes.Equal(r.serial, c.serial))
 }

@@ -16,6 +16,9 @@ var errEncoding = errors.New("not BER, or beyond a limit")
 // and how many octets of raw it took. Whatever has this form already is taken over octet by octet, so that certificates
 // keep what was signed; without need for change, der is a part of raw. SETs are not sorted.
 func definite(raw []byte) (der []byte, used int, err error) {
+	if used, ok := isDefinite(raw); ok {
+		return raw[:used], used, nil
+	}
 	p := plan{lengths: make([]int, 0, 32)}
 	used, size, err := p.measure(raw, 0)
 	if err != nil {
@@ -27,6 +30,51 @@ func definite(raw []byte) (der []byte, used int, err error) {
 	w := writer{out: make([]byte, 0, size), lengths: p.lengths}
 	w.element(raw)
 	return w.out, used, nil
+}
+
+// isDefinite reports whether the first element of in surely needs no change, and how many octets it takes. It is for what comes
+// nearly always, one pass without a plan; when in doubt it says no, and measure decides.
+func isDefinite(in []byte) (used int, ok bool) {
+	var ends [maxDepth]int // of the elements around this one
+	at, end, depth := 0, len(in), 0
+	for range maxElements {
+		if end-at < 2 {
+			return 0, false
+		}
+		h := header{tag: in[at]}
+		length := int(in[at+1])
+		if at += 2; h.tag == 0 || h.tag == 0x23 || h.tag&0x1f == 0x1f || h.joined() || length == 0x80 {
+			return 0, false
+		}
+		if length > 0x80 {
+			n := length & 0x7f
+			if length = 0; n > 4 || end-at < n {
+				return 0, false
+			}
+			for _, b := range in[at : at+n] {
+				length = length<<8 | int(b)
+			}
+			at += n
+		}
+		if length < 0 || length > end-at {
+			return 0, false
+		}
+		if h.constructed() && length > 0 {
+			if depth == maxDepth {
+				return 0, false
+			}
+			ends[depth] = end
+			depth, end = depth+1, at+length
+			continue
+		}
+		for at += length; depth > 0 && at == end; depth-- {
+			end = ends[depth-1]
+		}
+		if depth == 0 {
+			return at, true
+		}
+	}
+	return 0, false
 }
 
 // verbatim stands in a plan for an element that is copied.

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/openjpki/jpki/verifier/cms"
 )
@@ -32,6 +35,9 @@ func seeds(f *testing.F) {
 func FuzzDefinite(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		if quick, ok, full, same := cms.QuickAndFull(raw); ok && (!same || quick != full) {
+			t.Fatalf("the quick look says %d octets stay as they are, the full one %d, %t", quick, full, same)
+		}
 		der, used, err := cms.Definite(raw)
 		if err != nil {
 			return
@@ -95,6 +101,24 @@ func FuzzParseToken(f *testing.F) {
 		ts := token.Verify(make([]byte, 32), nil)
 		if ts.Integrity == cms.Intact && (token.Time.IsZero() || ts.Authority == nil || !bytes.Equal(token.Imprint, make([]byte, 32))) {
 			t.Fatalf("intact: %+v", token)
+		}
+	})
+}
+
+// What the quick reader of times reads, package cryptobyte reads the same.
+func FuzzUTCTime(f *testing.F) {
+	for _, s := range []string{"260401120000Z", "991231235959Z", "500101000000Z", "491231235960Z", "260229000000Z", "240229000000Z", "2604011200Z\x00\x00", "261301000000Z", "260401240000Z"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if len(content) > 100 {
+			return
+		}
+		element := append([]byte{0x17, byte(len(content))}, content...)
+		in := cryptobyte.String(element)
+		var want time.Time
+		if got, ok := cms.UTCTime(element); ok && (!in.ReadASN1UTCTime(&want) || !got.Equal(want)) {
+			t.Fatalf("%q: %s, want %s", content, got, want)
 		}
 	})
 }

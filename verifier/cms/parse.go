@@ -2,12 +2,10 @@ package cms
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -30,30 +28,34 @@ const (
 const maxNesting = 4
 
 var (
-	oidData            = rawOID("1.2.840.113549.1.7.1")
-	oidSignedData      = rawOID("1.2.840.113549.1.7.2")
-	oidTSTInfo         = rawOID("1.2.840.113549.1.9.16.1.4")
-	oidContentType     = rawOID("1.2.840.113549.1.9.3")
-	oidMessageDigest   = rawOID("1.2.840.113549.1.9.4")
-	oidSigningTime     = rawOID("1.2.840.113549.1.9.5")
-	oidCounter         = rawOID("1.2.840.113549.1.9.6")
-	oidProtection      = rawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
-	oidSigningCert     = rawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
-	oidSigningCertV2   = rawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
-	oidContentHints    = rawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
-	oidPolicyID        = rawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
-	oidMIMEType        = rawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
-	oidCertValues      = rawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
-	oidRevValues       = rawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
-	oidAdobeRevocation = rawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
-	oidHashIndex       = rawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
-	oidHashIndexV3     = rawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
-	oidRIOCSPResponse  = rawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
-	oidRIOCSPBasic     = rawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
+	oidData               = primitive.RawOID("1.2.840.113549.1.7.1")
+	oidSignedData         = primitive.RawOID("1.2.840.113549.1.7.2")
+	oidTSTInfo            = primitive.RawOID("1.2.840.113549.1.9.16.1.4")
+	oidContentType        = primitive.RawOID("1.2.840.113549.1.9.3")
+	oidMessageDigest      = primitive.RawOID("1.2.840.113549.1.9.4")
+	oidSigningTime        = primitive.RawOID("1.2.840.113549.1.9.5")
+	oidCounter            = primitive.RawOID("1.2.840.113549.1.9.6")
+	oidProtection         = primitive.RawOID("1.2.840.113549.1.9.52")      // CMSAlgorithmProtection, RFC 6211
+	oidSigningCert        = primitive.RawOID("1.2.840.113549.1.9.16.2.12") // ESSCertID, RFC 2634
+	oidSigningCertV2      = primitive.RawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
+	oidContentHints       = primitive.RawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
+	oidPolicyID           = primitive.RawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidCommitment         = primitive.RawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
+	oidMIMEType           = primitive.RawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
+	oidSignerAttributes   = primitive.RawOID("1.2.840.113549.1.9.16.2.18") // RFC 5126 §5.11.3
+	oidSignerAttributesV2 = primitive.RawOID("0.4.0.19122.1.1")            // EN 319 122-1 §5.2.6.1
+	oidCertValues         = primitive.RawOID("1.2.840.113549.1.9.16.2.23") // EN 319 122-1 annex A.1.1.2
+	oidRevValues          = primitive.RawOID("1.2.840.113549.1.9.16.2.24") // and A.1.2.2
+	oidAdobeRevocation    = primitive.RawOID("1.2.840.113583.1.1.8")       // ISO 32000, signed
+	oidHashIndex          = primitive.RawOID("0.4.0.1733.2.5")             // TS 101 733 §6.4.2
+	oidHashIndexV3        = primitive.RawOID("0.4.0.19122.1.5")            // EN 319 122-1 §5.5.2
+	oidRIOCSPResponse     = primitive.RawOID("1.3.6.1.5.5.7.16.2")         // RFC 5940 §2.1
+	oidRIOCSPBasic        = primitive.RawOID("1.3.6.1.5.5.7.48.1.1")       // what CAdES files have instead
 )
 
-// attributeOIDs are the attributes that nearly every signature has.
-var attributeOIDs = map[string]string{
+// knownOIDs are those that nearly every signature has.
+var knownOIDs = map[string]string{
+	oidData: oidData, oidTSTInfo: oidTSTInfo,
 	oidContentType: oidContentType, oidMessageDigest: oidMessageDigest, oidSigningTime: oidSigningTime,
 	oidSigningCert: oidSigningCert, oidSigningCertV2: oidSigningCertV2, oidProtection: oidProtection, oidMIMEType: oidMIMEType,
 }
@@ -72,8 +74,7 @@ type SignedData struct {
 	CRLs  [][]byte
 	OCSPs [][]byte
 
-	contentType string // content octets of the OID
-	embedded    []*certificate
+	contentType string                                // content octets of the OID
 	field       struct{ certificates, crls [][]byte } // elements as they stand in the two fields, for archive time-stamps
 	signers     []*signer
 	budget      budget
@@ -83,7 +84,7 @@ type SignedData struct {
 type budget struct{ signers, timeStamps, revocations int }
 
 // ContentType returns the OID of the content's type in dotted form: "1.2.840.113549.1.7.1" for plain data.
-func (d *SignedData) ContentType() string { return dotted(d.contentType) }
+func (d *SignedData) ContentType() string { return primitive.DottedOID(d.contentType) }
 
 // Signers returns how many signatures there are, counter-signatures not counted.
 func (d *SignedData) Signers() int { return len(d.signers) }
@@ -94,7 +95,7 @@ type signer struct {
 
 	value    []byte // of the signature
 	issuer   []byte // of the certificate, or …
-	serial   *big.Int
+	serial   []byte
 	keyID    []byte // … its subject key identifier
 	signed   []Attribute
 	unsigned []Attribute
@@ -117,7 +118,7 @@ type Attribute struct {
 }
 
 // OID returns the attribute's type in dotted form.
-func (a Attribute) OID() string { return dotted(a.oid) }
+func (a Attribute) OID() string { return primitive.DottedOID(a.oid) }
 
 // Parse reads a CMS file with a SignedData inside, DER or BER. Octets behind it are refused.
 func Parse(raw []byte) (*SignedData, error) {
@@ -202,7 +203,7 @@ func (d *SignedData) parseContent(encap cryptobyte.String) error {
 	if !encap.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) || !encap.ReadOptionalASN1(&content, &there, context(0)) || !encap.Empty() {
 		return malformed("EncapsulatedContentInfo")
 	}
-	d.contentType, d.Detached = string(oid), !there
+	d.contentType, d.Detached = knownOID(oid), !there
 	if there {
 		var inner cryptobyte.String
 		var tag cbasn1.Tag
@@ -235,9 +236,6 @@ func (d *SignedData) addCertificate(der []byte) {
 		return
 	}
 	d.Certificates = append(d.Certificates, der)
-	if c := parseCertificate(der); c != nil {
-		d.embedded = append(d.embedded, c)
-	}
 }
 
 // parseRevocations reads RevocationInfoChoices (RFC 5652 §10.2.1, RFC 5940). What is of a kind nobody knows is left out.
@@ -312,16 +310,16 @@ func (s *signer) parseID(tag cbasn1.Tag) bool {
 		return element.ReadASN1((*cryptobyte.String)(&s.keyID), tag) && len(s.keyID) > 0
 	}
 	var seq, issuer cryptobyte.String
-	s.serial = new(big.Int)
-	ok := element.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && seq.ReadASN1Integer(s.serial) && seq.Empty()
+	ok := element.ReadASN1(&seq, cbasn1.SEQUENCE) && seq.ReadASN1Element(&issuer, cbasn1.SEQUENCE) && readSerial(&seq, &s.serial) && seq.Empty()
 	s.issuer = issuer
 	return ok
 }
 
 func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	var out []Attribute
-	if !set.Empty() {
-		out = make([]Attribute, 0, 8) // more than most signers have
+	var room [][]byte // for the values
+	if n := elements(set); n > 0 {
+		out, room = make([]Attribute, 0, n), make([][]byte, n)
 	}
 	for !set.Empty() {
 		var raw, seq, oid, values cryptobyte.String
@@ -333,7 +331,10 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 			!seq.ReadASN1(&values, cbasn1.SET) || !seq.Empty() {
 			return nil, malformed("attribute")
 		}
-		a := Attribute{oid: attributeOID(oid), raw: raw}
+		a := Attribute{oid: knownOID(oid), raw: raw}
+		if len(room) > 0 {
+			a.Values, room = room[:0:1], room[1:]
+		}
 		for !values.Empty() {
 			var v cryptobyte.String
 			if len(a.Values) == MaxAttributes || !values.ReadAnyASN1Element(&v, new(cbasn1.Tag)) {
@@ -346,9 +347,18 @@ func parseAttributes(set cryptobyte.String) ([]Attribute, error) {
 	return out, nil
 }
 
-// attributeOID returns an attribute's type: our own string, if it is one that is acted upon.
-func attributeOID(oid []byte) string {
-	if known, ok := attributeOIDs[string(oid)]; ok {
+// elements counts the elements of a SET, no further than attributes are read.
+func elements(set cryptobyte.String) (n int) {
+	var one cryptobyte.String
+	for n < MaxAttributes && set.ReadAnyASN1Element(&one, new(cbasn1.Tag)) {
+		n++
+	}
+	return n
+}
+
+// knownOID returns the type of an attribute or of content: our own string, if it is one that is acted upon.
+func knownOID(oid []byte) string {
+	if known, ok := knownOIDs[string(oid)]; ok {
 		return known
 	}
 	return string(oid)
@@ -418,23 +428,27 @@ func (d *SignedData) gatherRevocations(v cryptobyte.String) {
 // A certificate is what has to be known of a certificate to find it and to take its key.
 type certificate struct {
 	raw, issuer, spki, keyID []byte
-	serial                   *big.Int
+	serial                   []byte // contents octets of the INTEGER
 	usage                    []byte // the value of extKeyUsage
 	usageCritical            bool
+
+	once   sync.Once
+	public *primitive.Key
+	keyErr error
 }
 
 var (
-	oidSubjectKeyID = rawOID("2.5.29.14")
-	oidExtKeyUsage  = rawOID("2.5.29.37")
+	oidSubjectKeyID = primitive.RawOID("2.5.29.14")
+	oidExtKeyUsage  = primitive.RawOID("2.5.29.37")
 )
 
 // parseCertificate reads a certificate as far as needed; nil if it is none. Path validation parses it in earnest.
 func parseCertificate(der []byte) *certificate {
-	c := &certificate{raw: der, serial: new(big.Int)}
+	c := &certificate{raw: der}
 	in := cryptobyte.String(der)
 	var outer, tbs, skip, issuer, spki, list, exts cryptobyte.String
 	if !in.ReadASN1(&outer, cbasn1.SEQUENCE) || !outer.ReadASN1(&tbs, cbasn1.SEQUENCE) || !tbs.SkipOptionalASN1(context(0)) ||
-		!tbs.ReadASN1Integer(c.serial) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
+		!readSerial(&tbs, &c.serial) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
 		!tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1(&skip, cbasn1.SEQUENCE) || !tbs.ReadASN1Element(&spki, cbasn1.SEQUENCE) ||
 		!tbs.SkipOptionalASN1(cbasn1.Tag(1).ContextSpecific()) || !tbs.SkipOptionalASN1(cbasn1.Tag(2).ContextSpecific()) ||
 		!tbs.ReadOptionalASN1(&list, nil, context(3)) || !list.Empty() && !list.ReadASN1(&exts, cbasn1.SEQUENCE) {
@@ -458,33 +472,34 @@ func parseCertificate(der []byte) *certificate {
 	return c
 }
 
+// readSerial reads the contents octets of an INTEGER in their shortest form, which DER makes the only one (X.690 §8.3.2).
+func readSerial(in *cryptobyte.String, out *[]byte) bool {
+	if !in.ReadASN1((*cryptobyte.String)(out), cbasn1.INTEGER) {
+		return false
+	}
+	n := *out
+	return len(n) == 1 || len(n) > 1 && (n[0] != 0 || n[1]&0x80 != 0) && (n[0] != 0xff || n[1]&0x80 == 0)
+}
+
+// number returns what such octets are.
+func number(octets []byte) *big.Int {
+	if octets == nil {
+		return nil
+	}
+	n := new(big.Int).SetBytes(octets)
+	if octets[0]&0x80 != 0 { // two's complement
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(octets))))
+	}
+	return n
+}
+
 // readFlag reads a BOOLEAN DEFAULT FALSE.
 func readFlag(in *cryptobyte.String, out *bool) bool {
 	return !in.PeekASN1Tag(cbasn1.BOOLEAN) || in.ReadASN1Boolean(out)
 }
 
 // key returns the certificate's public key.
-func (c *certificate) key() (*primitive.Key, error) { return primitive.ParseKey(c.spki) }
-
-// rawOID returns the content octets of a dotted OID of our own.
-func rawOID(dotted string) string {
-	var oid asn1.ObjectIdentifier
-	for arc := range strings.SplitSeq(dotted, ".") {
-		n, _ := strconv.Atoi(arc)
-		oid = append(oid, n)
-	}
-	der, _ := asn1.Marshal(oid)
-	return string(der[2:]) // none of ours is longer than 127 octets
-}
-
-// dotted writes an OID for people and programs, if it is of a sensible length.
-func dotted(raw string) string {
-	var oid asn1.ObjectIdentifier
-	if len(raw) > 64 {
-		return ""
-	}
-	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
-		return ""
-	}
-	return oid.String()
+func (c *certificate) key() (*primitive.Key, error) {
+	c.once.Do(func() { c.public, c.keyErr = primitive.ParseKey(c.spki) })
+	return c.public, c.keyErr
 }

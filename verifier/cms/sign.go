@@ -216,7 +216,7 @@ func assemble(cert *certificate, chain [][]byte, hashID, algID, attrs, value, bo
 						b.AddASN1Int64(1)
 						b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 							b.AddBytes(cert.issuer)
-							b.AddASN1BigInt(cert.serial)
+							b.AddASN1(cbasn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(cert.serial) })
 						})
 						b.AddBytes(hashID)
 						b.AddBytes(append([]byte{0xa0}, attrs[1:]...))

@@ -17,7 +17,7 @@ import (
 // A TimeStampKind says what a time-stamp is to cover.
 type TimeStampKind string
 
-// The kinds of time-stamps. Only the first three and DocumentTimeStamp are checked; the others are recognised.
+// The kinds of time-stamps, by names that are fit to be shown. Only the first three and DocumentTimeStamp are checked; the others are recognised.
 const (
 	ContentTimeStamp   TimeStampKind = "content"    // the content, before it was signed
 	SignatureTimeStamp TimeStampKind = "signature"  // the signature value
@@ -31,13 +31,13 @@ const (
 
 // stampKinds are the attributes that hold time-stamps.
 var stampKinds = map[string]TimeStampKind{
-	rawOID("1.2.840.113549.1.9.16.2.20"): ContentTimeStamp,
-	rawOID("1.2.840.113549.1.9.16.2.14"): SignatureTimeStamp,
-	rawOID("0.4.0.1733.2.4"):             ArchiveTimeStamp,
-	rawOID("1.2.840.113549.1.9.16.2.26"): ReferenceTimeStamp,
-	rawOID("1.2.840.113549.1.9.16.2.25"): CompleteTimeStamp,
-	rawOID("1.2.840.113549.1.9.16.2.27"): ArchiveTimeStampV1,
-	rawOID("1.2.840.113549.1.9.16.2.48"): ArchiveTimeStampV2,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.20"): ContentTimeStamp,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.14"): SignatureTimeStamp,
+	primitive.RawOID("0.4.0.1733.2.4"):             ArchiveTimeStamp,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.26"): ReferenceTimeStamp,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.25"): CompleteTimeStamp,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.27"): ArchiveTimeStampV1,
+	primitive.RawOID("1.2.840.113549.1.9.16.2.48"): ArchiveTimeStampV2,
 }
 
 // A TimeStamp is all that was found out about one time-stamp.
@@ -119,7 +119,7 @@ func (t *Token) parse(der cryptobyte.String) bool {
 		!in.ReadASN1Integer(t.Serial) || !in.ReadASN1(&moment, cbasn1.GeneralizedTime) {
 		return false
 	}
-	t.Policy, t.Imprint = dotted(string(policy)), digest
+	t.Policy, t.Imprint = primitive.DottedOID(string(policy)), digest
 	t.Hash, _ = primitive.ParseHash(alg) // zero if it is one that is not known: then Verify says so
 	if t.Hash != 0 && len(digest) != t.Hash.Size() {
 		return false
@@ -253,11 +253,7 @@ func (v *verification) timeStamp(t stamp, s *signer, about *content, contentType
 
 // certificates returns all certificates at hand.
 func (v *verification) certificates() [][]byte {
-	out := slices.Clip(v.data.Certificates)
-	for _, c := range v.others {
-		out = append(out, c.raw)
-	}
-	return out
+	return append(slices.Clip(v.data.Certificates), v.given...)
 }
 
 // level says how far a signature has been prepared.

@@ -26,6 +26,10 @@ type Input struct {
 	Digests map[crypto.Hash][]byte
 	// Certificates are where to look for signers' certificates, DER, besides the file.
 	Certificates [][]byte
+	// Cache remembers certificates that come again and again; nil remembers none.
+	Cache *Cache
+	// Hashes are hash functions by which [Signature.Covered] will be asked, besides those that the file itself needs.
+	Hashes []crypto.Hash
 }
 
 // A Signature is all that was found out about one signature.
@@ -49,7 +53,9 @@ type Signature struct {
 	SigningTime   time.Time   // zero if not stated
 	Reference     string      // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
 	ReferenceHash crypto.Hash // of that reference; zero without one
-	PolicyID      string      // OID of the signature policy, dotted; empty if none
+	PolicyID      string      // OID of the signature policy, dotted, or PolicyImplied or PolicyUnreadable; empty if none
+	Commitments   []string    // OIDs of what the signer commits to, dotted
+	ClaimsRoles   bool        // the signer says who else she is; nothing proves it
 	MIMEType      string
 	Hints         ContentHints
 	Signed        []Attribute // all signed attributes; empty if the signature is over the content itself
@@ -58,6 +64,24 @@ type Signature struct {
 	Level             Level
 	TimeStamps        []TimeStamp
 	CounterSignatures []*Signature
+
+	info  *signer
+	about *content
+}
+
+// Covered returns the digests, by h, of the octets that the signature value is over, which are the signed attributes in DER or
+// else the content, and of the content. Each is nil if what it is of is not at hand, or was not read with h in [Input.Hashes].
+func (s *Signature) Covered(h crypto.Hash) (value, content []byte) {
+	if s.about == nil {
+		return nil, nil
+	}
+	content = s.about.digest(h)
+	if s.info.signedRaw == nil {
+		return content, content
+	}
+	set := slices.Clone(s.info.signedRaw)
+	set[0] = 0x31
+	return primitive.Digest(h, s.info.sorted(set)), content
 }
 
 // ContentHints say what the content is, for signatures within signatures (RFC 2634 §2.9).
@@ -72,21 +96,16 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	if !d.Detached && (in.Content != nil || in.Digests != nil) {
 		return nil, jpki.Errorf(jpki.Malformed, "CMS: content was brought for a signature that has its own")
 	}
-	v := &verification{data: d, content: content{digests: map[crypto.Hash][]byte{}}}
-	for _, der := range in.Certificates {
-		if c := parseCertificate(der); c != nil {
-			v.others = append(v.others, c)
-		}
-	}
+	v := &verification{data: d, given: in.Certificates, cache: in.Cache}
 	switch {
 	case !d.Detached:
 		v.content.whole, v.content.size, v.content.there = d.Content, int64(len(d.Content)), true
 	case in.Content != nil:
-		if err := v.content.read(in.Content, d.hashes()); err != nil {
+		if err := v.content.read(in.Content, d.hashes(in.Hashes), d.bare()); err != nil {
 			return nil, err
 		}
 	default:
-		maps.Copy(v.content.digests, in.Digests)
+		v.content.digests = maps.Clone(in.Digests)
 	}
 	out := make([]*Signature, 0, len(d.signers))
 	for _, s := range d.signers {
@@ -95,13 +114,21 @@ func (d *SignedData) Verify(in Input) ([]*Signature, error) {
 	return out, nil
 }
 
-// hashes returns the hash functions that content is needed in.
-func (d *SignedData) hashes() []crypto.Hash {
+// bare reports whether a signature is over the content itself, whose first octets are then needed.
+func (d *SignedData) bare() bool {
+	return slices.ContainsFunc(d.signers, func(s *signer) bool { return s.signedRaw == nil })
+}
+
+// hashes returns the hash functions that content is needed in, with others that somebody asks for.
+func (d *SignedData) hashes(others []crypto.Hash) []crypto.Hash {
 	var out []crypto.Hash
 	add := func(h crypto.Hash) {
 		if h != 0 && !slices.Contains(out, h) {
 			out = append(out, h)
 		}
+	}
+	for _, h := range others {
+		add(h)
 	}
 	for _, s := range d.signers {
 		h, _ := primitive.ParseHash(s.digestAlg)
@@ -122,13 +149,17 @@ type content struct {
 	head    []byte // its first octets, if it went by
 	size    int64
 	there   bool // there is content, not only digests of it
+	last    struct {
+		of     crypto.Hash
+		digest []byte
+	}
 }
 
 // headBytes is how much of streamed content is looked at for signed attributes, and kept for Ed25519, which wants to have
 // all of a message at once.
 const headBytes = 1 << 20
 
-func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
+func (c *content) read(r io.Reader, hashes []crypto.Hash, keep bool) error {
 	var sinks []io.Writer
 	sums := map[crypto.Hash]interface{ Sum([]byte) []byte }{}
 	for _, h := range hashes {
@@ -136,14 +167,18 @@ func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
 		sums[h] = sum
 		sinks = append(sinks, sum)
 	}
-	buf := make([]byte, 64<<10)
-	for {
+	buf := make([]byte, 4<<10) // most of what is signed is small, or else it will be read in larger pieces
+	for full := false; ; {
+		if full && len(buf) < 64<<10 {
+			buf = make([]byte, 64<<10)
+		}
 		n, err := r.Read(buf)
+		full = n == len(buf)
 		for _, w := range sinks {
 			_, _ = w.Write(buf[:n])
 		}
 		c.size += int64(n)
-		if room := headBytes - len(c.head); room > 0 {
+		if room := headBytes - len(c.head); room > 0 && keep {
 			c.head = append(c.head, buf[:min(n, room)]...)
 		}
 		if errors.Is(err, io.EOF) {
@@ -153,6 +188,7 @@ func (c *content) read(r io.Reader, hashes []crypto.Hash) error {
 			return jpki.WrapError(jpki.Unavailable, err, "CMS: content cannot be read")
 		}
 	}
+	c.digests = map[crypto.Hash][]byte{}
 	for h, sum := range sums {
 		c.digests[h] = sum.Sum(nil)
 	}
@@ -167,9 +203,10 @@ func (c *content) digest(h crypto.Hash) []byte {
 	if d := c.digests[h]; d != nil || !c.there || c.whole == nil && c.size > 0 {
 		return d
 	}
-	d := primitive.Digest(h, c.whole)
-	c.digests[h] = d
-	return d
+	if c.last.of != h || h == 0 { // nearly always there is one hash function
+		c.last.of, c.last.digest = h, primitive.Digest(h, c.whole)
+	}
+	return c.last.digest
 }
 
 // isAttributes reports whether the content is the DER of signed attributes: then a signature over it may have been made
@@ -200,7 +237,8 @@ func readHeaderOf(head []byte, size int64) (header, bool) {
 // A verification goes through the signatures of one file.
 type verification struct {
 	data   *SignedData
-	others []*certificate
+	given  [][]byte // besides the file's
+	cache  *Cache
 	hashed map[presence]map[string]bool // what hash indexes were compared with, so that it is hashed once
 	content
 }
@@ -212,6 +250,16 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string { return string(r.why) + ": " + r.detail }
+
+// refused returns the refusal in an error, nil if there is none.
+func refused(err error) *refusal {
+	if err == nil {
+		return nil
+	}
+	var r *refusal
+	_ = errors.As(err, &r)
+	return r
+}
 
 func refuse(why Integrity, detail string) error { return &refusal{why, detail} }
 
@@ -231,12 +279,12 @@ func fromPrimitive(err error) error {
 // signature checks one SignerInfo over a content of the given type. Facts are collected first, so that a refusal has them too.
 func (v *verification) signature(s *signer, about *content, contentType string, isCounter bool) *Signature {
 	out := &Signature{
-		Issuer: s.issuer, Serial: s.serial, KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS,
+		Issuer: s.issuer, Serial: number(s.serial), KeyID: s.keyID, Value: s.value, Signed: s.signed, Unsigned: s.unsigned, Level: LevelCMS, info: s, about: about,
 	}
 	out.describe(s)
 	err := v.check(s, about, contentType, isCounter, out)
 	out.Integrity = Intact
-	if r := (*refusal)(nil); errors.As(err, &r) {
+	if r := refused(err); r != nil {
 		out.Integrity, out.Detail = r.why, r.detail
 	}
 	for _, c := range s.counters {
@@ -244,7 +292,7 @@ func (v *verification) signature(s *signer, about *content, contentType string, 
 			out.CounterSignatures = append(out.CounterSignatures, &Signature{Integrity: Malformed, Detail: c.err.Error(), Level: LevelCMS})
 			continue
 		}
-		value := &content{whole: s.value, size: int64(len(s.value)), there: true, digests: map[crypto.Hash][]byte{}}
+		value := &content{whole: s.value, size: int64(len(s.value)), there: true}
 		out.CounterSignatures = append(out.CounterSignatures, v.signature(c.signer, value, "", true))
 	}
 	for _, t := range s.stamps {
@@ -320,12 +368,12 @@ func (s *signer) checkAttributes(contentType string, isCounter bool) error {
 	}
 	for _, oid := range []string{oidContentType, oidMessageDigest, oidSigningTime, oidSigningCert, oidSigningCertV2, oidProtection} {
 		if n := count(s.signed, oid); n > 1 {
-			return refuse(AttributesAmbiguous, "signed attribute "+dotted(oid)+" has more than one value")
+			return refuse(AttributesAmbiguous, "signed attribute "+primitive.DottedOID(oid)+" has more than one value")
 		}
 	}
 	for _, oid := range []string{oidContentType, oidMessageDigest, oidSigningTime, oidSigningCert, oidSigningCertV2, oidProtection} {
 		if count(s.unsigned, oid) > 0 {
-			return refuse(AttributesAmbiguous, "attribute "+dotted(oid)+" is not signed")
+			return refuse(AttributesAmbiguous, "attribute "+primitive.DottedOID(oid)+" is not signed")
 		}
 	}
 	if digest, ok := single(s.signed, oidMessageDigest); !ok || octets(digest) == nil {
@@ -376,9 +424,9 @@ const maxCandidates = 4
 // candidates returns the certificates that may be the signer's. A signed reference leaves one.
 func (v *verification) candidates(s *signer, out *Signature) ([]*certificate, error) {
 	var named []*certificate
-	for _, list := range [][]*certificate{v.data.embedded, v.others} {
-		for _, c := range list {
-			if s.names(c) {
+	for _, list := range [][][]byte{v.data.Certificates, v.given} {
+		for _, der := range list {
+			if c := v.cache.certificate(der); c != nil && s.names(c) {
 				named = append(named, c)
 			}
 		}
@@ -411,7 +459,7 @@ func (s *signer) names(c *certificate) bool {
 	if s.keyID != nil {
 		return bytes.Equal(s.keyID, c.keyID)
 	}
-	return s.serial.Cmp(c.serial) == 0 && bytes.Equal(s.issuer, c.issuer)
+	return bytes.Equal(s.serial, c.serial) && bytes.Equal(s.issuer, c.issuer)
 }
 
 // checkValue checks the signature value over the signed attributes or, without any, over the content.
@@ -429,13 +477,13 @@ func (s *signer) checkValue(key *primitive.Key, alg primitive.Algorithm, about *
 		}
 		return s.verdict(primitive.Verify(key, alg, digest, s.value))
 	}
-	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. Signers that did not sort them, and
-	// signed them as they stand, are many; both are encodings of the same attributes.
+	// RFC 5652 §5.4: over the DER of the attributes, whatever order they stand in. A signature over them as they stand is by a signer
+	// who did not sort them; DSS refuses it, openssl does not.
 	set := slices.Clone(s.signedRaw)
 	set[0] = 0x31
 	err := s.verdict(primitive.VerifyMessage(key, alg, s.sorted(set), s.value))
-	if r := (*refusal)(nil); errors.As(err, &r) && r.why == SignatureWrong && !s.inOrder() {
-		return s.verdict(primitive.VerifyMessage(key, alg, set, s.value))
+	if r := refused(err); r != nil && r.why == SignatureWrong && !s.inOrder() && primitive.VerifyMessage(key, alg, set, s.value) == nil {
+		return refuse(SignatureWrong, "the signature is over the signed attributes in an order that is not that of DER (RFC 5652 §5.4)")
 	}
 	return err
 }

@@ -25,6 +25,7 @@ type Header struct {
 	NotBefore, Expires time.Time
 	PolicyID           string   // of an explicit signature policy
 	Commitments        []string // identifiers
+	ClaimsRoles        bool     // the signer says who else she is; nothing proves it
 	Critical           []string // what must be understood, and is
 	Unencoded          bool     // b64 is false: the payload was signed as it is (RFC 7797)
 }
@@ -70,9 +71,12 @@ var parameters = map[string]parameter{
 	"sigPId":  {signed: true, critical: true, read: readPolicy},
 	"sigD":    {signed: true, critical: true, read: readObjects},
 	"sigPl":   {signed: true, critical: true}, // where it was signed, who the signer is: claims that change no verdict
-	"srAts":   {signed: true, critical: true},
-	"adoTst":  {signed: true, critical: true, read: readContentStamps},
-	"etsiU":   {critical: true}, // read by readUnsigned, wherever it stands
+	"srAts": {signed: true, critical: true, read: func(s *Signature, _ object, _ string) error {
+		s.Header.ClaimsRoles = true
+		return nil
+	}},
+	"adoTst": {signed: true, critical: true, read: readContentStamps},
+	"etsiU":  {critical: true}, // read by readUnsigned, wherever it stands
 }
 
 // readHeader reads the protected header, and kid from either.

@@ -1,6 +1,7 @@
 package jws
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"encoding/asn1"
@@ -29,6 +30,8 @@ type SignConfig struct {
 	Chain [][]byte
 	// SigningTime is claimed as the time of signing, in whole seconds. Zero leaves it out, which JAdES B-B does not allow.
 	SigningTime time.Time
+	// Type says what the JWS is (typ). Empty means "jose"; "JWT" for a token of claims (RFC 7519 §5.1).
+	Type string
 	// ContentType says what the payload is (cty). Empty leaves it out.
 	ContentType string
 	// Detached leaves the payload out of the JWS.
@@ -90,7 +93,7 @@ func (c *SignConfig) header() ([]byte, error) {
 		X5c  []string `json:"x5c"`
 		SigT string   `json:"sigT,omitempty"`
 		Crit []string `json:"crit,omitempty"`
-	}{Alg: c.Algorithm, Typ: "jose", Cty: c.ContentType, X5t: strict.EncodeToString(digest[:]), X5c: []string{base64.StdEncoding.EncodeToString(c.Certificate)}}
+	}{Alg: c.Algorithm, Typ: cmp.Or(c.Type, "jose"), Cty: c.ContentType, X5t: strict.EncodeToString(digest[:]), X5c: []string{base64.StdEncoding.EncodeToString(c.Certificate)}}
 	for _, der := range c.Chain {
 		h.X5c = append(h.X5c, base64.StdEncoding.EncodeToString(der))
 	}

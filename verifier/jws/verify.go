@@ -49,6 +49,44 @@ func (s *Signature) Verify() Verdict {
 	return v
 }
 
+// A Part is something that a signature covers: the payload, or what stands for it.
+type Part struct {
+	// Ref names it as RFC 9321 appendix C.2.3 does: "payload" for one that the JWS brings, "detached" for one that is elsewhere, else the
+	// URI by which the signature names it.
+	Ref    string
+	Octets []byte
+}
+
+// Covered returns the octets that the value of a signature is over, and what they stand for. It checks neither.
+func (s *Signature) Covered() (input []byte, parts []Part, err error) {
+	if s.malformed != nil {
+		return nil, nil, s.malformed
+	}
+	payload, err := s.covered()
+	if err != nil {
+		return nil, nil, err
+	}
+	input = []byte(s.protected + "." + payload)
+	switch {
+	case s.outer != nil:
+		return input, []Part{{"detached", s.outer.Value}}, nil
+	case s.Mechanism == HTTPFields:
+		return input, []Part{{"detached", []byte(payload)}}, nil
+	case s.Mechanism != "":
+		for _, x := range s.Objects {
+			data, err := s.resolve(x)
+			if err != nil {
+				return nil, nil, err
+			}
+			parts = append(parts, Part{x.URI, data})
+		}
+		return input, parts, nil
+	case s.options.Payload != nil:
+		return input, []Part{{"detached", s.options.Payload}}, nil
+	}
+	return input, []Part{{"payload", s.Payload}}, nil
+}
+
 // candidates lists the keys that may have made the value, as verdicts on what is known before it is tried.
 func (s *Signature) candidates() (out []Verdict) {
 	if s.options.Key != nil {

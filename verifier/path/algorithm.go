@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/openjpki/jpki/verifier/primitive"
 )
@@ -14,6 +15,17 @@ type Algorithms struct {
 	Keys    []KeyRule
 	Schemes []primitive.Scheme
 	Hashes  []crypto.Hash // also of PSS's mask generation
+	// Rows, if there are any, take the place of the three: one of them must admit key, scheme and hash together, and at the
+	// time that counts (see Request.AlgorithmsAt).
+	Rows []AlgorithmRow
+}
+
+// An AlgorithmRow admits signatures of one kind, for good or until some day, as ETSI TS 119 312 has it.
+type AlgorithmRow struct {
+	Key    KeyRule
+	Scheme primitive.Scheme
+	Hashes []crypto.Hash // not of Ed25519, which has its own
+	Until  time.Time     // the last moment; zero means that no end is known
 }
 
 // A KeyRule admits keys of one kind.
@@ -43,12 +55,36 @@ func (a *Algorithms) checkKey(c *Certificate) (*primitive.Key, *problem) {
 	if err != nil {
 		return nil, &problem{KeyRefused, err.Error()}
 	}
-	for _, r := range a.Keys {
-		if r.Kind == key.Kind && key.Bits >= r.MinBits && (r.MaxBits == 0 || key.Bits <= r.MaxBits) {
-			return key, nil
-		}
+	if slices.ContainsFunc(a.Keys, func(r KeyRule) bool { return r.admits(key) }) || slices.ContainsFunc(a.Rows, func(r AlgorithmRow) bool { return r.Key.admits(key) }) {
+		return key, nil
 	}
 	return nil, &problem{KeyRefused, "public key: " + key.String() + " is not admitted"}
+}
+
+func (r KeyRule) admits(key *primitive.Key) bool {
+	return r.Kind == key.Kind && key.Bits >= r.MinBits && (r.MaxBits == 0 || key.Bits <= r.MaxBits)
+}
+
+// checkRows returns why no row admits a signature by key that counts at a time.
+func (a *Algorithms) checkRows(key *primitive.Key, alg primitive.Algorithm, at time.Time) *problem {
+	var until time.Time
+	for _, r := range a.Rows {
+		if !r.Key.admits(key) || r.Scheme != alg.Scheme || alg.Scheme != primitive.Ed25519 && !slices.Contains(r.Hashes, alg.Hash) ||
+			alg.Scheme == primitive.PSS && !slices.Contains(r.Hashes, alg.MGF) {
+			continue
+		}
+		if r.Until.IsZero() || !at.After(r.Until) {
+			return nil
+		}
+		if r.Until.After(until) {
+			until = r.Until
+		}
+	}
+	what := alg.String() + " by a key of " + key.String()
+	if until.IsZero() {
+		return &problem{AlgorithmRefused, "signature algorithm: " + what + " is not admitted"}
+	}
+	return &problem{AlgorithmExpired, "signature algorithm: " + what + " is relied upon until " + until.UTC().Format(time.RFC3339) + " only"}
 }
 
 // checkAlgorithm returns why a signature algorithm is refused.
@@ -75,16 +111,27 @@ type signed struct {
 	signature []byte
 }
 
-// verify returns why signer's key did not sign s, nil if it did. The algorithm policy is asked every time; that a
-// signature is right is remembered, for the call and in the cache.
-func (j *job) verify(s *signed, signer *Certificate) *problem {
+// verifyData is verify for lists, answers and who signed them.
+func (j *job) verifyData(s signed, signer *Certificate) *problem {
+	return j.verify(&s, signer, j.dataAt)
+}
+
+// verify returns why signer's key did not sign s, nil if it did. at is when the algorithms must be relied upon. The algorithm
+// policy is asked every time; that a signature is right is remembered, for the call and in the cache.
+func (j *job) verify(s *signed, signer *Certificate, at time.Time) *problem {
 	if s.err != nil {
 		return &problem{AlgorithmRefused, s.err.Error()}
 	}
-	if p := j.v.algorithms.checkAlgorithm(s.algorithm); p != nil {
-		return p
+	rules := &j.v.algorithms
+	if rules.Rows == nil {
+		if p := rules.checkAlgorithm(s.algorithm); p != nil {
+			return p
+		}
 	}
-	key, p := j.v.algorithms.checkKey(signer)
+	key, p := rules.checkKey(signer)
+	if p == nil && rules.Rows != nil {
+		p = rules.checkRows(key, s.algorithm, at)
+	}
 	if p != nil {
 		return p
 	}
@@ -97,7 +144,6 @@ func (j *job) verify(s *signed, signer *Certificate) *problem {
 		return known
 	case j.v.cache.knows(id):
 		j.work.Remembered++
-		j.signatures[id] = nil
 		return nil
 	case j.work.Signatures >= j.v.limits.Signatures:
 		j.exhausted = true
@@ -112,12 +158,15 @@ func (j *job) verify(s *signed, signer *Certificate) *problem {
 	} else {
 		j.v.cache.remember(id)
 	}
+	if j.signatures == nil {
+		j.signatures = map[verified]*problem{}
+	}
 	j.signatures[id] = p
 	return p
 }
 
 // signedPart returns what a certificate's issuer signed.
-func (c *Certificate) signedPart() *signed {
+func (c *Certificate) signedPart() signed {
 	alg, err := c.Algorithm()
-	return &signed{sum: c.SHA256, message: c.tbs, algorithm: alg, err: err, signature: c.Signature}
+	return signed{sum: c.SHA256, message: c.tbs, algorithm: alg, err: err, signature: c.Signature}
 }

@@ -29,7 +29,18 @@ const (
 	stageStatus = 1 << 21 // and it was valid but for the status
 )
 
+// algorithmsAt returns when the path's signatures must be relied upon.
+func (s *search) algorithmsAt() time.Time {
+	if s.nesting > 0 { // of who signed data on revocation
+		return s.j.dataAt
+	}
+	return s.j.certificatesAt
+}
+
 func (s *search) run() {
+	if s.nesting == 0 {
+		s.path = s.j.way[:0]
+	}
 	s.path = append(s.path, s.target)
 	s.extend()
 }
@@ -99,7 +110,8 @@ func (s *search) try(index int) {
 			}
 		}
 		// 2. the signature
-		if p := s.j.verify(last.signedPart(), c.cert); p != nil {
+		part := last.signedPart()
+		if p := s.j.verify(&part, c.cert, s.algorithmsAt()); p != nil {
 			s.fail(2*index+1, index, p, nil)
 			s.stop = s.stop || p.code == LimitReached
 			continue
@@ -141,14 +153,16 @@ func (s *search) candidates(c *Certificate) []candidate {
 	if len(all) == 0 {
 		s.j.fetchIssuers(c)
 	}
-	for _, o := range s.j.pool[c.Issuer.key] {
+	for _, o := range s.j.named(c.Issuer.key) {
 		if o.SHA256 != c.SHA256 {
 			all = append(all, candidate{cert: o, score: s.score(c, o)})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), b.cert.NotAfter.Compare(a.cert.NotAfter))
-	})
+	if len(all) > 1 {
+		slices.SortStableFunc(all, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(b.score, a.score), b.cert.NotAfter.Compare(a.cert.NotAfter))
+		})
+	}
 	return all
 }
 
@@ -189,6 +203,10 @@ func (s *search) complete(anchor *Certificate) {
 	res.Statuses = make([]Status, len(s.path))
 	issuer := anchor
 	for i := len(s.path) - 1; i >= 0; i-- {
+		if s.j.r.Revocation == RevocationOff {
+			res.Statuses[i] = unasked(s.path[i])
+			continue
+		}
 		st := s.j.status(s.path[i], issuer, anchor, s.nesting)
 		res.Statuses[i] = *st
 		if p := s.judge(st); p != nil {

@@ -1,8 +1,9 @@
 package path
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"errors"
+	"hash/maphash"
 	"sync"
 )
 
@@ -13,7 +14,8 @@ type verified [2][32]byte
 // judged anew each time, so nothing in it goes stale. It is bounded: when full, it forgets what was not asked for lately.
 type Cache struct {
 	signatures   generations[verified, struct{}]
-	certificates generations[[32]byte, *Certificate]
+	certificates generations[uint64, *Certificate] // by a hash nobody else can compute; that the octets are the same is compared
+	seed         maphash.Seed
 }
 
 // NewCache returns a cache for at most entries signatures (some 70 octets each) and as many certificates (some 2,000).
@@ -21,7 +23,7 @@ func NewCache(entries int) (*Cache, error) {
 	if entries < 2 || entries > 1<<24 {
 		return nil, errors.New("a cache has 2 to 16,777,216 entries")
 	}
-	c := &Cache{}
+	c := &Cache{seed: maphash.MakeSeed()}
 	c.signatures.half, c.certificates.half = entries/2, entries/2
 	return c, nil
 }
@@ -31,8 +33,8 @@ func (c *Cache) Certificate(raw []byte) (*Certificate, error) {
 	if c == nil {
 		return ParseCertificate(raw)
 	}
-	sum := sha256.Sum256(raw)
-	if cert, ok := c.certificates.get(sum); ok {
+	sum := maphash.Bytes(c.seed, raw)
+	if cert, ok := c.certificates.get(sum); ok && bytes.Equal(cert.Raw, raw) {
 		return cert, nil
 	}
 	cert, err := ParseCertificate(append([]byte(nil), raw...)) // what is kept must not alias a caller's buffer

@@ -9,6 +9,7 @@ const (
 	NoIssuer           Code = "no-issuer"            // no certificate of the issuer is at hand, or none that may be one
 	SignatureWrong     Code = "signature-wrong"      // no key of that name made the signature
 	AlgorithmRefused   Code = "algorithm-refused"    // unknown, broken by policy, or not fit for the key
+	AlgorithmExpired   Code = "algorithm-expired"    // relied upon once, but not any more at the time that counts
 	KeyRefused         Code = "key-refused"          // the public key is malformed, of an unknown kind or too weak
 	Malformed          Code = "malformed"            // an extension's value, or a name that must not be empty
 	NotYetValid        Code = "not-yet-valid"        //
@@ -30,7 +31,7 @@ const (
 
 // Codes lists every code.
 var Codes = []Code{
-	OK, NoIssuer, SignatureWrong, AlgorithmRefused, KeyRefused, Malformed, NotYetValid, Expired, NotCA, KeyUsageWrong, PathTooLong, NameNotAdmitted,
+	OK, NoIssuer, SignatureWrong, AlgorithmRefused, AlgorithmExpired, KeyRefused, Malformed, NotYetValid, Expired, NotCA, KeyUsageWrong, PathTooLong, NameNotAdmitted,
 	PolicyMissing, PolicyMappingWrong, UnknownCritical, PurposeWrong, NameMismatch, ProfileViolated, Revoked, StatusUndetermined, LimitReached,
 }
 

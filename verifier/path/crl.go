@@ -66,6 +66,7 @@ type crlEntry struct {
 	serial  []byte
 	at      time.Time
 	reason  jpki.Reason
+	invalid time.Time // invalidityDate (RFC 5280 §5.3.2); zero if absent
 	removed bool
 }
 
@@ -347,8 +348,7 @@ func readEntry(in *der, e *crlEntry) (name *Name, fault string, ok bool) {
 				fault = why
 			}
 		case extInvalidityDate:
-			var t time.Time
-			if !readGeneralizedTime(&value, &t) || !value.Empty() {
+			if !readGeneralizedTime(&value, &e.invalid) || !value.Empty() {
 				fault = bad
 			}
 		case extCertIssuer:
@@ -384,7 +384,7 @@ func (e *crlEntry) setReason(code int) string {
 func (l *CRL) Fault() string { return l.fault }
 
 // signedPart returns what the list's issuer signed.
-func (l *CRL) signedPart() *signed {
+func (l *CRL) signedPart() signed {
 	alg, err := primitive.ParseAlgorithm(l.algorithm)
-	return &signed{sum: l.SHA256, message: l.tbs, algorithm: alg, err: err, signature: l.signature}
+	return signed{sum: l.SHA256, message: l.tbs, algorithm: alg, err: err, signature: l.signature}
 }

@@ -45,13 +45,15 @@ type OCSP struct {
 
 // An OCSPAnswer is what a response says of one certificate.
 type OCSPAnswer struct {
-	Serial     []byte
-	State      State // Undetermined if the responder does not know it
-	Reason     jpki.Reason
-	Since      time.Time
-	ThisUpdate time.Time
-	NextUpdate time.Time // zero if absent
-	Cutoff     time.Time // RFC 6960 §4.4.4; zero if absent
+	Serial []byte
+	State  State // Undetermined if the responder does not know it
+	Reason jpki.Reason
+	Since  time.Time
+	// InvalidSince is the answer's invalidityDate (RFC 5280 §5.3.2, RFC 6960 §4.4.5); zero if absent
+	InvalidSince time.Time
+	ThisUpdate   time.Time
+	NextUpdate   time.Time // zero if absent
+	Cutoff       time.Time // RFC 6960 §4.4.4; zero if absent
 
 	hash              crypto.Hash // 0 if it is none we know
 	nameHash, keyHash []byte
@@ -248,7 +250,14 @@ func (o *OCSP) readAnswer(in der) (a OCSPAnswer, err error) {
 		case oidOCSPCutoff:
 			value := der(e.value)
 			return readGeneralizedTime(&value, &a.Cutoff) && value.Empty()
-		case oidOCSPCRL, extReasonCode, extInvalidityDate, extCertIssuer: // RFC 6960 §4.4.2, §4.4.5: repeat or refine what is said
+		case extInvalidityDate:
+			value := der(e.value)
+			if a.State != IsRevoked || !readGeneralizedTime(&value, &a.InvalidSince) || !value.Empty() {
+				a.InvalidSince = time.Time{}
+				o.fault = "invalidityDate: " + errDER.Error()
+			}
+			return true
+		case oidOCSPCRL, extReasonCode, extCertIssuer: // RFC 6960 §4.4.2, §4.4.5: repeat or refine what is said
 			return e.oid != extCertIssuer || !e.critical
 		}
 		return false
@@ -290,7 +299,7 @@ func (o *OCSP) names(c *Certificate) bool {
 }
 
 // signedPart returns what the responder signed.
-func (o *OCSP) signedPart() *signed {
+func (o *OCSP) signedPart() signed {
 	alg, err := primitive.ParseAlgorithm(o.algorithm)
-	return &signed{sum: o.SHA256, message: o.tbs, algorithm: alg, err: err, signature: o.signature}
+	return signed{sum: o.SHA256, message: o.tbs, algorithm: alg, err: err, signature: o.signature}
 }

@@ -62,7 +62,10 @@ func checkIssuer(c *Certificate, at time.Time, below int) *problem {
 func (s *search) process(anchor *Certificate) (policies []ValidPolicy, index int, p *problem) {
 	n := len(s.path)
 	// §6.1.2 initialization
-	graph := newPolicyGraph()
+	graph := &policyGraph{} // without policies in the topmost certificate nothing would be left of it
+	if s.path[n-1].HasPolicies {
+		graph = newPolicyGraph()
+	}
 	explicit, mapping, inhibitAny, length := n+1, n+1, n+1, n
 	var initial []OID
 	if in := s.inputs; in != nil {

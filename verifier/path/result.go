@@ -40,10 +40,13 @@ type Status struct {
 	State       State
 	Reason      jpki.Reason // if revoked
 	Since       time.Time   // if revoked
-	Later       bool        // revoked only after the time asked about, and so good at that time: Reason and Since say when and why
-	Why         StatusCode  // if undetermined
-	Detail      string
-	Evidence    []Evidence // what State rests on
+	// InvalidSince is when the key was, or may have been, compromised, if who revoked it says so (invalidityDate, RFC 5280
+	// §5.3.2; in answers by OCSP RFC 6960 §4.4.5); otherwise zero. It may lie before Since.
+	InvalidSince time.Time
+	Later        bool       // revoked only after the time asked about, and so good at that time: Reason and Since say when and why
+	Why          StatusCode // if undetermined
+	Detail       string
+	Evidence     []Evidence // what State rests on
 }
 
 // Evidence is one list or answer.

@@ -34,7 +34,7 @@ func (j *job) fromLists(c, issuer, anchor *Certificate, nesting int, d *doubt) *
 				continue
 			}
 			if entry != nil {
-				st := Status{Certificate: c, Reason: entry.reason, Since: entry.at, Evidence: proof}
+				st := Status{Certificate: c, Reason: entry.reason, Since: entry.at, InvalidSince: entry.invalid, Evidence: proof}
 				return j.revoked(st)
 			}
 			evidence = append(evidence, proof...)
@@ -106,7 +106,7 @@ func (j *job) consult(l *CRL, p *Point, c, issuer, anchor *Certificate, nesting 
 		return nil, nil, false
 	}
 	if delta != nil {
-		if p := j.verify(delta.signedPart(), signer); p != nil {
+		if p := j.verifyData(delta.signedPart(), signer); p != nil {
 			d.signature(p)
 			delta = nil
 			if why := j.current(l.ThisUpdate, l.NextUpdate); why != "" {
@@ -174,7 +174,7 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 	if !anchor.sameEntity(issuer) {
 		candidates = append(candidates, anchor)
 	}
-	candidates = append(candidates, j.pool[l.Issuer.key]...)
+	candidates = append(candidates, j.named(l.Issuer.key)...)
 	slices.SortStableFunc(candidates, func(a, b *Certificate) int { return keyFits(l, b) - keyFits(l, a) })
 	meant := false // somebody at hand may be whom the list says it is from
 	for i, k := range candidates {
@@ -185,7 +185,7 @@ func (j *job) listSigner(l *CRL, p *Point, c, issuer, anchor *Certificate, nesti
 			j.exhausted = true
 			break
 		}
-		if p := j.verify(signed, k); p != nil {
+		if p := j.verifyData(signed, k); p != nil {
 			if keyFits(l, k) > 0 {
 				meant = true
 				d.signature(p)

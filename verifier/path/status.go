@@ -22,13 +22,19 @@ func (d *doubt) worse(why StatusCode, detail string) {
 	}
 }
 
+// unasked is the status of a certificate under RevocationOff, which every path tolerates.
+func unasked(c *Certificate) Status {
+	return Status{Certificate: c, State: Undetermined, Why: NotChecked, Detail: "nobody asked for it"}
+}
+
 // status establishes whether c, issued by issuer's key in a path from anchor, is revoked. Steps:
 //  1. answers by OCSP, of which the newest that is fit counts
 //  2. if none is, or it says good and there are lists: these, as RFC 5280 §6.3 says (revocation.go)
 //  3. if these do not tell either: both again with what can be fetched
 func (j *job) status(c, issuer, anchor *Certificate, nesting int) *Status {
 	if j.r.Revocation == RevocationOff {
-		return &Status{Certificate: c, State: Undetermined, Why: NotChecked, Detail: "nobody asked for it"}
+		st := unasked(c)
+		return &st
 	}
 	id := [3][32]byte{c.SHA256, issuer.SPKISHA256, anchor.SPKISHA256}
 	if st := j.statuses[id]; st != nil {
@@ -155,7 +161,7 @@ func (j *job) fromOCSP(c, issuer, anchor *Certificate, nesting int, d *doubt) *S
 	}
 	st := Status{Certificate: c, State: Good, Evidence: []Evidence{{"ocsp", from.SHA256, best.ThisUpdate, best.NextUpdate, by, from.Raw}}}
 	if best.State == IsRevoked {
-		st.Reason, st.Since = best.Reason, best.Since
+		st.Reason, st.Since, st.InvalidSince = best.Reason, best.Since, best.InvalidSince
 		return j.revoked(st)
 	}
 	return &st
@@ -168,7 +174,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 	// 1. the issuer's key, under whatever name the responder has
 	embeddedIssuer := slices.ContainsFunc(o.certificates, func(e *Certificate) bool { return e.SPKISHA256 == issuer.SPKISHA256 && o.names(e) })
 	if o.names(issuer) || embeddedIssuer {
-		p := j.verify(signed, issuer)
+		p := j.verifyData(signed, issuer)
 		if p == nil {
 			return issuer
 		}
@@ -177,7 +183,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 	// 2. whoever else the response may mean
 	candidates := slices.Concat(j.v.responders, o.certificates)
 	if o.responderKey == nil {
-		candidates = append(candidates, j.pool[o.responderName.key]...)
+		candidates = append(candidates, j.named(o.responderName.key)...)
 	} else {
 		candidates = append(candidates, j.v.known...)
 		candidates = append(candidates, j.r.Certificates...)
@@ -195,7 +201,7 @@ func (j *job) responder(o *OCSP, issuer, anchor *Certificate, nesting int, d *do
 		if tried++; tried > maxOCSPEmbedded {
 			break
 		}
-		if p := j.verify(signed, r); p != nil {
+		if p := j.verifyData(signed, r); p != nil {
 			d.signature(p)
 			continue
 		}
@@ -239,7 +245,7 @@ func (j *job) mayRespond(r, issuer, anchor *Certificate, configured bool, nestin
 	if !r.Issuer.Equal(issuer.Subject) {
 		return "the responder was not certified by the issuer"
 	}
-	if p := j.verify(r.signedPart(), issuer); p != nil {
+	if p := j.verifyData(r.signedPart(), issuer); p != nil {
 		return "the responder was not certified by the issuer: " + p.detail
 	}
 	if r.OCSPNoCheck {

@@ -108,24 +108,31 @@ type Request struct {
 	// MaxAge bounds how long before StatusAt data may have been issued; zero means their own nextUpdate does. Answers
 	// without nextUpdate are refused unless MaxAge is set.
 	MaxAge time.Duration
+	// AlgorithmsAt is until when nobody could have forged the certificates: Algorithms.Rows must admit their signatures then.
+	// At if zero. Data on revocation are held against the later of it and StatusAt.
+	AlgorithmsAt time.Time
 }
 
 // A job is one call of Validate.
 type job struct {
-	ctx        context.Context
-	v          *Validator
-	r          *Request
-	at         time.Time // when data on revocation must be current
-	pool       map[string][]*Certificate
-	crls       map[string][]*CRL
-	answers    []*OCSP
-	signatures map[verified]*problem
-	statuses   map[[3][32]byte]*Status // of a certificate by its issuer's key under an anchor's
-	has        map[[32]byte]bool       // what is in pool and crls
-	open       map[[32]byte]bool       // certificates whose status is being established
-	fetched    map[string]bool
-	work       Work
-	exhausted  bool
+	ctx context.Context
+	v   *Validator
+	r   *Request
+	at  time.Time // when data on revocation must be current
+	// When the algorithms of certificates, and of data on revocation, must be relied upon.
+	certificatesAt, dataAt time.Time
+	few                    []*Certificate            // what is at hand, or, if that is much …
+	pool                   map[string][]*Certificate // … by name
+	crls                   map[string][]*CRL
+	answers                []*OCSP
+	signatures             map[verified]*problem   // what was computed
+	statuses               map[[3][32]byte]*Status // of a certificate by its issuer's key under an anchor's
+	has                    map[[32]byte]bool       // what is in pool and crls
+	way                    [4]*Certificate         // room for most paths
+	open                   map[[32]byte]bool       // certificates whose status is being established
+	fetched                map[string]bool
+	work                   Work
+	exhausted              bool
 }
 
 // Validate looks for a valid path from an anchor to a certificate. Steps, for one candidate after the other, the likely ones first:
@@ -146,11 +153,19 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	case r.PathLength != nil && *r.PathLength < 0 || r.MaxAge < 0 || r.Revocation < RevocationRequired || r.Revocation > RevocationOff, r.Profile < NoProfile || r.Profile > FullProfile:
 		return nil, errors.New("path: PathLength, MaxAge, Revocation or Profile is none")
 	}
-	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt, signatures: map[verified]*problem{}, has: map[[32]byte]bool{}}
+	j := &job{ctx: ctx, v: v, r: &r, at: r.StatusAt}
 	if j.at.IsZero() {
 		j.at = r.At
 	}
-	j.pool = make(map[string][]*Certificate, len(v.known)+len(r.Certificates))
+	if j.certificatesAt = r.AlgorithmsAt; j.certificatesAt.IsZero() {
+		j.certificatesAt = r.At
+	}
+	if j.dataAt = j.at; j.certificatesAt.After(j.dataAt) {
+		j.dataAt = j.certificatesAt
+	}
+	if n := len(v.known) + len(r.Certificates); n > fewCertificates {
+		j.pool, j.has = make(map[string][]*Certificate, n), make(map[[32]byte]bool, n)
+	}
 	for _, c := range v.known {
 		j.addCertificate(c)
 	}
@@ -177,14 +192,47 @@ func (v *Validator) Validate(ctx context.Context, r Request) (*Result, error) {
 	return res, nil
 }
 
+// fewCertificates is up to how many are looked through one by one: an index would cost more.
+const fewCertificates = 8
+
 func (j *job) addCertificate(c *Certificate) {
+	switch {
+	case j.pool == nil && len(j.few) < fewCertificates:
+		if !slices.ContainsFunc(j.few, func(o *Certificate) bool { return o.SHA256 == c.SHA256 }) {
+			j.few = append(j.few, c)
+		}
+		return
+	case j.pool == nil: // more were fetched
+		if j.pool = map[string][]*Certificate{}; j.has == nil {
+			j.has = map[[32]byte]bool{}
+		}
+		for _, o := range j.few {
+			j.has[o.SHA256], j.pool[o.Subject.key] = true, append(j.pool[o.Subject.key], o)
+		}
+	}
 	if !j.has[c.SHA256] {
 		j.has[c.SHA256] = true
 		j.pool[c.Subject.key] = append(j.pool[c.Subject.key], c)
 	}
 }
 
+// named returns the certificates at hand with a name.
+func (j *job) named(key string) (out []*Certificate) {
+	if j.pool != nil {
+		return j.pool[key]
+	}
+	for _, c := range j.few {
+		if c.Subject.key == key {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 func (j *job) addCRL(l *CRL) {
+	if j.has == nil {
+		j.has = map[[32]byte]bool{}
+	}
 	if !j.has[l.SHA256] {
 		j.has[l.SHA256] = true
 		j.crls[l.Issuer.key] = append(j.crls[l.Issuer.key], l)

@@ -1,6 +1,7 @@
 package pdf
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,8 @@ type Document struct {
 	Revisions []int64
 	// Certified is the signature that the catalog names as the author's (Perms, DocMDP); nil if there is none.
 	Certified *Signature
+	// Hashes may be set before Verify: hash functions by which [cms.Signature.Covered] will be asked.
+	Hashes []crypto.Hash
 
 	file   *file
 	steps  []func() step   // what each revision changed; computed once, when asked for

@@ -45,5 +45,5 @@ func Example() {
 	}
 	// Output:
 	// Signature2 intact PAdES-B-B unchanged <nil>
-	// Signature2 intact PDF other document was changed after signing in a way that is not allowed: other
+	// Signature2 intact PDF other document was changed after signing in a way that is not allowed: other, in revision 3 at "trailer/Root/Pages/Kids/0/Contents": is another stream
 }

@@ -127,7 +127,7 @@ func (r *readerAt) ReadAt(p []byte, off int64) (int, error) {
 		case tail < 0:
 			k := int(min(int64(len(p)-n), -tail))
 			for i := range k {
-				p[n+i] = byte(at>>16) + 'a'
+				p[n+i] = byte((at+int64(i))>>16) + 'a' // the same however it is read
 			}
 			n += k
 		case tail < int64(len(r.tail)):

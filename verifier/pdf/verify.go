@@ -124,7 +124,7 @@ func (s *Signature) verifyCMS(v *Verdict, certificates [][]byte) error {
 	if v.Data.Signers() == 0 {
 		return fmt.Errorf("%w: it has no signer", ErrSignature)
 	}
-	if v.Signatures, err = v.Data.Verify(cms.Input{Content: s.signed(), Certificates: certificates}); err != nil {
+	if v.Signatures, err = v.Data.Verify(cms.Input{Content: s.signed(), Certificates: certificates, Hashes: s.document.Hashes}); err != nil {
 		return err
 	}
 	v.deviations(s)
@@ -221,11 +221,21 @@ func (s *Signature) modifications(v *Verdict) error {
 	}
 	switch {
 	case v.Modification > allowed[s.Permissions]:
-		return fmt.Errorf("%w: %s", ErrModified, v.Modification)
+		return fmt.Errorf("%w: %s", ErrModified, v.worst())
 	case locked:
 		return fmt.Errorf("%w: a locked form field", ErrModified)
 	}
 	return nil
+}
+
+// worst describes the first of the changes that weigh most, without the names that a document gives its fields.
+func (v *Verdict) worst() string {
+	for _, c := range v.Changes {
+		if c.Level == v.Modification {
+			return fmt.Sprintf("%s, in revision %d at %.100q: %s", c.Level, c.Revision+1, c.Where, c.Detail)
+		}
+	}
+	return v.Modification.String()
 }
 
 // baseline says how far a signature has been prepared.

@@ -1,6 +1,7 @@
 package primitive
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // old signatures have it; the caller's policy decides
@@ -116,6 +117,15 @@ func HashName(h crypto.Hash) string {
 	return "no hash function"
 }
 
+func knownHash(h crypto.Hash) bool {
+	for i := range hashes {
+		if hashes[i].hash == h {
+			return true
+		}
+	}
+	return false
+}
+
 // NewHash returns a new digest of one of the hash functions that signatures are checked over, or nil.
 func NewHash(h crypto.Hash) hash.Hash {
 	for i := range hashes {
@@ -124,6 +134,16 @@ func NewHash(h crypto.Hash) hash.Hash {
 		}
 	}
 	return nil
+}
+
+// IsDigest reports whether digest is that of data.
+func IsDigest(h crypto.Hash, data, digest []byte) bool {
+	if h == crypto.SHA256 {
+		sum := sha256.Sum256(data)
+		return bytes.Equal(sum[:], digest)
+	}
+	d := Digest(h, data)
+	return d != nil && bytes.Equal(d, digest)
 }
 
 // Digest returns the digest of data, or nil for a hash function that nothing is checked over.

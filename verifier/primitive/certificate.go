@@ -26,3 +26,14 @@ func CertificateKey(der []byte) (*Key, error) {
 	}
 	return ParseKey(spki)
 }
+
+// CertificateAlgorithm reads with what algorithm a certificate is signed, out of the field behind what is signed (RFC 5280
+// §4.1.1.2), and nothing else.
+func CertificateAlgorithm(der []byte) (Algorithm, error) {
+	input := cryptobyte.String(der)
+	var cert, alg cryptobyte.String
+	if !input.ReadASN1(&cert, cbasn1.SEQUENCE) || !input.Empty() || !cert.SkipASN1(cbasn1.SEQUENCE) || !cert.ReadASN1Element(&alg, cbasn1.SEQUENCE) {
+		return Algorithm{}, fmt.Errorf("certificate: %w", ErrMalformed)
+	}
+	return ParseAlgorithm(alg)
+}

@@ -19,15 +19,15 @@ const (
 )
 
 var (
-	rawPSS      = rawOID(oidPSS)
-	rawMGF1     = rawOID(oidMGF1)
-	rawRSA      = rawOID("1.2.840.113549.1.1.1")
-	rawECKey    = rawOID("1.2.840.10045.2.1")
-	rawEd25519  = rawOID("1.3.101.112")
+	rawPSS      = RawOID(oidPSS)
+	rawMGF1     = RawOID(oidMGF1)
+	rawRSA      = RawOID("1.2.840.113549.1.1.1")
+	rawECKey    = RawOID("1.2.840.10045.2.1")
+	rawEd25519  = RawOID("1.3.101.112")
 	hashesByOID = func() map[string]crypto.Hash {
 		out := map[string]crypto.Hash{}
 		for _, h := range hashes {
-			out[rawOID(h.oid)] = h.hash
+			out[RawOID(h.oid)] = h.hash
 		}
 		return out
 	}()
@@ -41,10 +41,10 @@ func ParseAlgorithm(der []byte) (Algorithm, error) {
 	if err != nil {
 		return Algorithm{}, fmt.Errorf("signature algorithm: %w", err)
 	}
-	n, ok := signatureOIDs[oid]
+	n, ok := signatureOIDs[string(oid)]
 	switch {
 	case !ok:
-		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, dotted(oid))
+		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, dotted(string(oid)))
 	case n.never != "":
 		return Algorithm{}, fmt.Errorf("signature algorithm: %w: %s", ErrUnsupported, n.never)
 	case n.alg.Scheme == PSS:
@@ -64,12 +64,12 @@ func ParseHash(der []byte) (crypto.Hash, error) {
 	if err != nil {
 		return 0, fmt.Errorf("digest algorithm: %w", err)
 	}
-	h, ok := hashesByOID[oid]
+	h, ok := hashesByOID[string(oid)]
 	switch {
-	case !ok && digestOIDs[oid].never != "":
-		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, digestOIDs[oid].never)
+	case !ok && digestOIDs[string(oid)].never != "":
+		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, digestOIDs[string(oid)].never)
 	case !ok:
-		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, dotted(oid))
+		return 0, fmt.Errorf("digest algorithm: %w: %s", ErrUnsupported, dotted(string(oid)))
 	case len(params) != 0 && !isNull(params):
 		return 0, fmt.Errorf("digest algorithm: %w: unexpected parameters", ErrMalformed)
 	}
@@ -77,17 +77,17 @@ func ParseHash(der []byte) (crypto.Hash, error) {
 }
 
 // readIdentifier takes an AlgorithmIdentifier apart: the content octets of the OID, and the parameters, one element or none.
-func readIdentifier(der []byte) (oid string, params cryptobyte.String, err error) {
+func readIdentifier(der []byte) (oid []byte, params cryptobyte.String, err error) {
 	in := cryptobyte.String(der)
 	var seq, id cryptobyte.String
 	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || len(id) == 0 {
-		return "", nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
 	}
 	var element cryptobyte.String
 	if params = seq; !seq.Empty() && (!seq.ReadAnyASN1(&element, new(cbasn1.Tag)) || !seq.Empty()) {
-		return "", nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: no AlgorithmIdentifier", ErrMalformed)
 	}
-	return string(id), params, nil
+	return id, params, nil
 }
 
 func isNull(params []byte) bool { return len(params) == 2 && params[0] == 5 && params[1] == 0 }
@@ -113,7 +113,7 @@ func parsePSS(params cryptobyte.String) (Algorithm, error) {
 	}
 	if there {
 		oid, inner, err := readIdentifier(field)
-		if err != nil || oid != rawMGF1 {
+		if err != nil || string(oid) != rawMGF1 {
 			return a, fmt.Errorf("RSA-PSS parameters: %w: mask generation function other than MGF1", ErrUnsupported)
 		}
 		if a.MGF, err = ParseHash(inner); err != nil {
@@ -194,7 +194,7 @@ func (a Algorithm) pssIdentifier() ([]byte, error) {
 func HashIdentifier(h crypto.Hash) ([]byte, error) {
 	for i := range hashes {
 		if hashes[i].hash == h {
-			return marshal(func(b *cryptobyte.Builder) { addOID(b, rawOID(hashes[i].oid)) })
+			return marshal(func(b *cryptobyte.Builder) { addOID(b, RawOID(hashes[i].oid)) })
 		}
 	}
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, HashName(h))
@@ -214,13 +214,13 @@ func addOID(b *cryptobyte.Builder, raw string) {
 func byOID[T any](table map[string]T) map[string]T {
 	out := make(map[string]T, len(table))
 	for oid, v := range table {
-		out[rawOID(oid)] = v
+		out[RawOID(oid)] = v
 	}
 	return out
 }
 
-// rawOID returns the content octets of a dotted OID of our own tables.
-func rawOID(dotted string) string {
+// RawOID returns the content octets of a dotted OID of a program's own tables: at most 127 octets, and no mistakes in it.
+func RawOID(dotted string) string {
 	var oid asn1.ObjectIdentifier
 	for arc := range strings.SplitSeq(dotted, ".") {
 		n, _ := strconv.Atoi(arc)
@@ -230,14 +230,25 @@ func rawOID(dotted string) string {
 	return string(der[2:]) // none of ours is longer than 127 octets
 }
 
+// DottedOID returns the dotted form of an OID's content octets; "" if they are none, or more than 64.
+func DottedOID(raw string) string {
+	var oid asn1.ObjectIdentifier
+	if len(raw) > 64 {
+		return ""
+	}
+	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
+		return ""
+	}
+	return oid.String()
+}
+
 // dotted writes an OID for people, if it is of a sensible length.
 func dotted(raw string) string {
-	var oid asn1.ObjectIdentifier
 	if len(raw) > 32 {
 		return "a long OID"
 	}
-	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(raw))}, raw...), &oid); err != nil {
-		return "a broken OID"
+	if oid := DottedOID(raw); oid != "" {
+		return oid
 	}
-	return oid.String()
+	return "a broken OID"
 }

@@ -111,7 +111,7 @@ func ParseKey(der []byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
-	switch oid {
+	switch string(oid) {
 	case rawRSA:
 		if len(params) != 0 && !isNull(params) {
 			return nil, fmt.Errorf("public key: %w: unexpected parameters", ErrMalformed)
@@ -127,10 +127,10 @@ func ParseKey(der []byte) (*Key, error) {
 		}
 		return newEd25519(value)
 	}
-	if n := signatureOIDs[oid]; n.never != "" {
+	if n := signatureOIDs[string(oid)]; n.never != "" {
 		return nil, fmt.Errorf("public key: %w: %s", ErrUnsupported, n.never)
 	}
-	return nil, fmt.Errorf("public key: %w: %s", ErrUnsupported, dotted(oid))
+	return nil, fmt.Errorf("public key: %w: %s", ErrUnsupported, dotted(string(oid)))
 }
 
 func parseRSA(der []byte) (*Key, error) {

@@ -22,7 +22,7 @@ func Verify(key *Key, alg Algorithm, digest, signature []byte) error {
 	if alg.Scheme == Ed25519 {
 		return fmt.Errorf("%w: Ed25519 signs a message, not a digest", ErrMismatch)
 	}
-	if NewHash(alg.Hash) == nil || len(digest) != alg.Hash.Size() {
+	if !knownHash(alg.Hash) || len(digest) != alg.Hash.Size() {
 		return fmt.Errorf("%w: no digest of the algorithm's hash function", ErrMalformed)
 	}
 	ok := false

@@ -110,6 +110,7 @@ func TestAttacks(t *testing.T) {
 		{"element in the value", replace(t, whole, "<ds:SignatureValue>", "<ds:SignatureValue><x/>"), xmldsig.ErrMalformed},
 		{"element in a digest", anyway(template{parts: []part{{uri: "#I", transforms: []string{exclusive}, more: "<x>AAAA</x>"}}}, order), xmldsig.ErrMalformed},
 		{"second digest", replace(t, whole, digest, digest+digest), xmldsig.ErrMalformed},
+		{"KeyInfo behind an Object", replace(t, whole, id.keyInfo(), "<ds:Object/>"+id.keyInfo()), xmldsig.ErrMalformed},
 		{"second KeyInfo", replace(t, whole, id.keyInfo(), id.keyInfo()+evil.keyInfo()), xmldsig.ErrMalformed},
 		{"reference that names nothing", anyway(template{parts: []part{{uri: "#"}}}, order), xmldsig.ErrMalformed},
 		{"reference by a full XPointer", anyway(template{parts: []part{{uri: "#xpointer(//item)"}}}, order), xmldsig.ErrUnsupported},

@@ -26,8 +26,9 @@ type Properties struct {
 	// Of the signer.
 	SigningTime  time.Time // claimed, zero if absent
 	Certificates []CertificateDigest
-	PolicyID     string // of an explicit signature policy
+	PolicyID     string // of the signature policy, or PolicyImplied or PolicyUnreadable; empty if none
 	Commitments  []string
+	ClaimsRoles  bool // the signer says who else she is; nothing proves it
 	Formats      []Format
 
 	// Of whoever came later.
@@ -188,12 +189,11 @@ func (p *Properties) readSigned() error {
 		}
 	}
 	if policy, ok := child(about, p.space, "SignaturePolicyIdentifier"); ok {
-		for _, id := range policy.Descendants(p.space, "SigPolicyId") {
-			if name, ok := child(id, p.space, "Identifier"); ok {
-				p.PolicyID = strings.TrimSpace(name.Text())
-			}
-		}
+		p.PolicyID = p.policy(policy)
 	}
+	_, claimed := child(about, p.space, "SignerRole")
+	_, v2 := child(about, p.space, "SignerRoleV2")
+	p.ClaimsRoles = claimed || v2
 	objects, _ := child(p.signed, p.space, "SignedDataObjectProperties")
 	if objects.IsZero() {
 		return nil
@@ -214,6 +214,37 @@ func (p *Properties) readSigned() error {
 		}
 	}
 	return nil
+}
+
+// What [Properties.PolicyID] is for a policy without an identifier: it is that of the signer all the same, and must not be taken for none.
+const (
+	PolicyImplied    = "implied"    // by what was signed, or agreed upon elsewhere (EN 319 132-1 §5.2.9.1)
+	PolicyUnreadable = "unreadable" // the property cannot be read, or names several
+)
+
+// policy reads a SignaturePolicyIdentifier.
+func (p *Properties) policy(n c14n.Node) string {
+	children := n.Elements()
+	switch {
+	case len(children) == 1 && children[0].Is(p.space, "SignaturePolicyImplied"):
+		return PolicyImplied
+	case len(children) != 1 || !children[0].Is(p.space, "SignaturePolicyId"):
+		return PolicyUnreadable
+	}
+	id, ok := child(children[0], p.space, "SigPolicyId")
+	if !ok {
+		return PolicyUnreadable
+	}
+	var names []c14n.Node
+	for _, e := range id.Elements() {
+		if e.Is(p.space, "Identifier") {
+			names = append(names, e)
+		}
+	}
+	if len(names) != 1 || strings.TrimSpace(names[0].Text()) == "" {
+		return PolicyUnreadable
+	}
+	return strings.TrimSpace(names[0].Text())
 }
 
 // readUnsigned takes what it understands; nothing here can make a signature better than it is.

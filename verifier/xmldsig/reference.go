@@ -187,21 +187,30 @@ func (s *Signature) CheckReference(r *Reference) error {
 }
 
 func (s *Signature) check(r *Reference, work *c14n.Work) error {
-	d, err := s.transformed(r, work)
+	digest, err := s.digest(r, r.Hash, work)
 	if err != nil {
 		return err
 	}
-	h := primitive.NewHash(r.Hash)
-	if h == nil {
-		return fmt.Errorf("%w: hash function", ErrUnsupported)
-	}
-	if err := d.write(h); err != nil {
-		return classified(err)
-	}
-	if subtle.ConstantTimeCompare(h.Sum(nil), r.Digest) != 1 {
+	if subtle.ConstantTimeCompare(digest, r.Digest) != 1 {
 		return ErrDigest
 	}
 	return nil
+}
+
+// digest returns that of what a reference names, after its transforms.
+func (s *Signature) digest(r *Reference, by crypto.Hash, work *c14n.Work) ([]byte, error) {
+	d, err := s.transformed(r, work)
+	if err != nil {
+		return nil, err
+	}
+	h := primitive.NewHash(by)
+	if h == nil {
+		return nil, fmt.Errorf("%w: hash function", ErrUnsupported)
+	}
+	if err := d.write(h); err != nil {
+		return nil, classified(err)
+	}
+	return h.Sum(nil), nil
 }
 
 // Manifest returns the references of a manifest that this one names; each has its own verdict by CheckReference

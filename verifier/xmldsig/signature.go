@@ -106,14 +106,11 @@ func (s *Signature) read() error {
 		return fmt.Errorf("%w: no SignedInfo and SignatureValue", ErrMalformed)
 	}
 	s.info, s.value = children[0], children[1]
-	for _, c := range children[2:] {
-		if c.Is(dsig, "KeyInfo") {
-			if !s.keyInfo.IsZero() {
-				return fmt.Errorf("%w: two KeyInfo", ErrMalformed)
-			}
+	for i, c := range children[2:] { // in the order of the schema (XML-DSig §4.2): a KeyInfo behind an Object is none
+		if i == 0 && c.Is(dsig, "KeyInfo") {
 			s.keyInfo = c
 		} else if !c.Is(dsig, "Object") {
-			return fmt.Errorf("%w: more than SignedInfo, SignatureValue, KeyInfo and Objects", ErrMalformed)
+			return fmt.Errorf("%w: other than SignedInfo, SignatureValue, at most one KeyInfo, and Objects, in this order", ErrMalformed)
 		}
 	}
 	if err := s.readInfo(); err != nil {

@@ -1,6 +1,7 @@
 package xmldsig
 
 import (
+	"crypto"
 	"fmt"
 	"math/big"
 	"slices"
@@ -43,6 +44,31 @@ func (s *Signature) Verify() Verdict {
 		}
 	}
 	return v
+}
+
+// Covered returns the digests, by h, of the canonical SignedInfo, which the value is over, and of what each reference names after its
+// transforms, in order. It checks neither.
+func (s *Signature) Covered(h crypto.Hash) (info []byte, references [][]byte, err error) {
+	if s.malformed != nil {
+		return nil, nil, s.malformed
+	}
+	work := c14n.NewWork(s.options.Limits)
+	sum := primitive.NewHash(h)
+	if sum == nil {
+		return nil, nil, fmt.Errorf("%w: hash function", ErrUnsupported)
+	}
+	if err := s.info.Subtree(true).Within(work).Write(sum, s.method); err != nil {
+		return nil, nil, classified(err)
+	}
+	info = sum.Sum(nil)
+	for i := range s.References {
+		digest, err := s.digest(&s.References[i], h, work)
+		if err != nil {
+			return nil, nil, err
+		}
+		references = append(references, digest)
+	}
+	return info, references, nil
 }
 
 // A candidate may be the key of a signature.

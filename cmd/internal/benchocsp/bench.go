@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +33,10 @@ const (
 	nginxFile   = "nginx, a file"
 	cfssl       = "cfssl 1.6.5, from a file"
 	plainRedis  = "net/http + go-redis"
+	bareRedis   = "goroutines + rueidis"
 	openSSL     = "openssl ocsp -multi 2"
+	otherHit    = "other build, cache hit"
+	otherLive   = "other build, all signed"
 )
 
 // A row is who was asked, and how.
@@ -60,6 +64,8 @@ type bench struct {
 	rounds      int
 	short, full bool
 	status      string // the program
+	other       string // another build of it, if it is to be compared
+	only        string // of which rows the names contain this
 	profile     string
 
 	dir                    string // temporary
@@ -67,7 +73,9 @@ type bench struct {
 	set, peerSet           *set
 	nginxMemory, nginxFile *server
 	hit, fromRedis, live   *server
-	cfssl, plainRedis      *server
+	otherHit, otherLive    *server
+	cfssl                  *server
+	plainRedis, bareRedis  *server // on the same Redis
 	sizes                  []*size
 	signer                 *signer
 	rates                  []rates
@@ -79,14 +87,20 @@ type bench struct {
 func newBench(args []string) *bench {
 	b := &bench{samples: map[row][]sample{}}
 	flags := flag.NewFlagSet("benchocsp", flag.ExitOnError)
-	flags.IntVar(&b.rounds, "rounds", 5, "how often everything is measured; the table shows medians")
-	flags.BoolVar(&b.short, "short", false, "one round without the peers that have to be built, and a million certificates at most")
-	flags.BoolVar(&b.full, "full", false, "a hundred million certificates, too")
+	flags.IntVar(&b.rounds, "rounds", 0, "how often everything is measured, and the table shows medians; 0 means 5, or 1 with -short")
+	flags.BoolVar(&b.short, "short", false, "without the peers that have to be built, and a million certificates at most")
+	flags.BoolVar(&b.full, "full", false, "a hundred million certificates, too: 5 GiB of memory and a minute more")
 	flags.StringVar(&b.status, "status", "bin/jpki-status", "the server that is measured")
+	flags.StringVar(&b.other, "other", "", "another build of it, which is asked the same beside it")
+	flags.StringVar(&b.only, "only", "", "measure only the rows in whose names this is")
 	flags.StringVar(&b.profile, "cpuprofile", "", "servers of ours write CPU profiles to files whose names begin so")
 	_ = flags.Parse(args) // exits
-	if b.short {
+	switch {
+	case b.rounds > 0:
+	case b.short:
 		b.rounds = 1
+	default:
+		b.rounds = 5
 	}
 	return b
 }
@@ -181,11 +195,17 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err := b.startPlain(ctx, server, answers); err != nil {
 		return err
 	}
+	if err := b.startOther(ctx, snapshot); err != nil {
+		return err
+	}
 	if err := b.startSigner(ctx); err != nil {
 		return err
 	}
 	if err := b.startPeers(ctx, answers); err != nil {
 		return err
+	}
+	if b.only != "" {
+		return nil
 	}
 	counts := []int{1e6}
 	if !b.short {
@@ -236,7 +256,7 @@ func (b *bench) addSize(ctx context.Context, count int) (snapshot string, err er
 	return snapshot, nil
 }
 
-// startPlain puts the answers into Redis for the plain responder and starts it.
+// startPlain puts the answers into Redis for the responders of nobody's product, and starts those.
 func (b *bench) startPlain(ctx context.Context, store *server, answers [][]byte) error {
 	client := redis.NewClient(&redis.Options{Addr: store.address})
 	defer func() { _ = client.Close() }()
@@ -251,12 +271,37 @@ func (b *bench) startPlain(ctx context.Context, store *server, answers [][]byte)
 	if err != nil {
 		return err
 	}
-	address, _, err := freeAddress(ctx)
-	if err != nil {
+	for name, s := range map[string]**server{"redis-responder": &b.plainRedis, "bare-responder": &b.bareRedis} {
+		address, _, err := freeAddress(ctx)
+		if err != nil {
+			return err
+		}
+		*s = &server{address: address, path: prefix, pids: store.pids}
+		if err := b.serve(ctx, name, *s, self, "be", name, address, store.address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startOther starts another build of our server, if there is one, as it was started itself.
+func (b *bench) startOther(ctx context.Context, snapshot string) (err error) {
+	if b.other == "" {
+		return nil
+	}
+	ours := b.status
+	defer func() { b.status = ours }()
+	if b.status, err = filepath.Abs(b.other); err != nil {
 		return err
 	}
-	b.plainRedis = &server{address: address, path: prefix, pids: store.pids}
-	return b.serve(ctx, "plain-redis", b.plainRedis, self, "be", "redis-responder", address, store.address)
+	if b.otherHit, err = b.ours(ctx, "other-hot", snapshot, 256, ""); err != nil {
+		return err
+	}
+	if _, err := b.set.check(ctx, "POST", b.otherHit.address, b.otherHit.path, 1); err != nil {
+		return err
+	}
+	b.otherLive, err = b.ours(ctx, "other-cold", snapshot, 0, "")
+	return err
 }
 
 // startPeers starts those that have to be built, and gets ready what asks them at the root.
@@ -321,7 +366,7 @@ func (s *signer) measure() (r rates, err error) {
 	if err != nil {
 		return r, fmt.Errorf("measure signatures: %w", err)
 	}
-	_, err = fmt.Sscan(line, &r.bare, &r.answers)
+	_, err = fmt.Sscan(line, &r.bare, &r.fixed, &r.answers)
 	return r, err
 }
 
@@ -350,13 +395,19 @@ func (b *bench) round(ctx context.Context, round int) error {
 				{row: at(live), server: b.live, set: b.set, from: []string{"signed", "shared"}},
 				{row: at(fromRedis), server: b.fromRedis, set: b.set, from: []string{"far", "shared"}},
 				{row: at(plainRedis), server: b.plainRedis, set: b.set},
+				{row: at(bareRedis), server: b.bareRedis, set: b.set},
 			}
 			if method == "GET" { // a file cannot be posted to
 				duties = append(duties, duty{row: at(nginxFile), server: b.nginxFile, set: b.set})
 			}
+			if b.other != "" {
+				duties = append(duties, duty{row: at(otherHit), server: b.otherHit, set: b.set, from: []string{"near"}},
+					duty{row: at(otherLive), server: b.otherLive, set: b.set, from: []string{"signed", "shared"}})
+			}
 			if b.cfssl != nil {
 				duties = append(duties, duty{row: at(cfssl), server: b.cfssl, set: b.peerSet})
 			}
+			duties = slices.DeleteFunc(duties, func(d duty) bool { return !strings.Contains(d.what, b.only) })
 			for i := range duties {
 				if err := b.measure(ctx, round, &duties[(i+round)%len(duties)]); err != nil {
 					return err
@@ -364,8 +415,13 @@ func (b *bench) round(ctx context.Context, round int) error {
 			}
 		}
 	}
-	if err := b.measureOpenSSL(ctx, round); err != nil {
-		return err
+	if strings.Contains(openSSL, b.only) {
+		if err := b.measureOpenSSL(ctx, round); err != nil {
+			return err
+		}
+	}
+	if b.only != "" {
+		return nil
 	}
 	for i := range b.sizes {
 		z := b.sizes[(i+round)%len(b.sizes)]
@@ -479,7 +535,7 @@ func busy() meter {
 func (b *bench) others(from, to meter) float64 {
 	mine := to.ended - from.ended
 	seen := map[int]bool{}
-	for _, s := range append([]*server{b.nginxMemory, b.fromRedis, b.plainRedis, b.cfssl}, b.servers()...) {
+	for _, s := range append([]*server{b.otherHit, b.otherLive, b.nginxMemory, b.fromRedis, b.plainRedis, b.bareRedis, b.cfssl}, b.servers()...) {
 		if s == nil {
 			continue
 		}

@@ -157,14 +157,14 @@ func (w *world) rows(ctx context.Context) ([]*row, error) {
 	chain := []bare{bareOf(w.leaf, w.middle), bareOf(w.middle, w.root)}
 	var out []*row
 	// add makes the rows of a kind of message: alone, and with the path of its signer. verify returns the signer's certificate.
-	add := func(alone, withPath string, verify func() ([]byte, error), signed int, digests ...[]byte) error {
+	add := func(alone, withPath string, verify func(remembers bool) ([]byte, error), signed int, digests ...[]byte) error {
 		value, err := w.bareOver(signed)
 		if err != nil {
 			return err
 		}
 		with := func(c *checker) func() error {
 			return func() error {
-				leaf, err := verify()
+				leaf, err := verify(c.cache != nil)
 				if err == nil {
 					_, err = c.path(ctx, leaf, nil)
 				}
@@ -172,7 +172,7 @@ func (w *world) rows(ctx context.Context) ([]*row, error) {
 			}
 		}
 		out = append(out,
-			&row{what: alone, key: w.kind, bound: w.bound([]bare{value}, digests...), cold: func() error { _, err := verify(); return err }},
+			&row{what: alone, key: w.kind, bound: w.bound([]bare{value}, digests...), cold: func() error { _, err := verify(false); return err }},
 			&row{
 				what: withPath, key: w.kind, bound: w.bound(append([]bare{value}, chain...), digests...), cold: with(cold),
 				boundRemembered: w.bound([]bare{value}, digests...), cached: with(warm),
@@ -200,7 +200,7 @@ func (w *world) rows(ctx context.Context) ([]*row, error) {
 	return out, w.addOCSP(ctx, &out, cold, warm, chain)
 }
 
-type adder func(alone, withPath string, verify func() ([]byte, error), signed int, digests ...[]byte) error
+type adder func(alone, withPath string, verify func(remembers bool) ([]byte, error), signed int, digests ...[]byte) error
 
 // addRaw is a signature value beside message and certificate: with a cache, the certificate's key is at hand, too.
 func (w *world) addRaw(ctx context.Context, out *[]*row, cold, warm *checker, chain []bare) error {
@@ -256,12 +256,20 @@ func (w *world) addCMS(add adder) error {
 	if err != nil {
 		return err
 	}
-	verify := func() ([]byte, error) {
+	cache, err := cms.NewCache(cacheEntries)
+	if err != nil {
+		return err
+	}
+	verify := func(remembers bool) ([]byte, error) {
 		d, err := cms.Parse(der)
 		if err != nil {
 			return nil, err
 		}
-		signatures, err := d.Verify(cms.Input{})
+		in := cms.Input{}
+		if remembers {
+			in.Cache = cache
+		}
+		signatures, err := d.Verify(in)
 		if err != nil {
 			return nil, err
 		}
@@ -293,7 +301,7 @@ func (w *world) addXAdES(add adder) error {
 	if err != nil {
 		return err
 	}
-	verify := func() ([]byte, error) {
+	verify := func(bool) ([]byte, error) {
 		all, err := xmldsig.Read(document, xmldsig.Options{})
 		if err != nil {
 			return nil, err
@@ -317,7 +325,7 @@ func (w *world) addJWS(add adder) error {
 	if err != nil {
 		return err
 	}
-	verify := func() ([]byte, error) {
+	verify := func(bool) ([]byte, error) {
 		all, err := jws.Read(text, jws.Options{})
 		if err != nil {
 			return nil, err

@@ -40,6 +40,9 @@ type Env struct {
 	HotlineKey          string `env:"HOTLINE_KEY"`
 	RegisterCert        string `env:"REGISTER_CERT"`
 	RegisterKey         string `env:"REGISTER_KEY"`
+	RPCert              string `env:"RP_CERT"` // of the operator of the verifier, who acts for the bank
+	RPKey               string `env:"RP_KEY"`
+	RPTenant            string `env:"RP_TENANT"`            // the bank's Corporate Number
 	ProvisionerKey      string `env:"PROVISIONER_KEY"`      // of who admits stations; encrypted
 	ProvisionerPassword string `env:"PROVISIONER_PASSWORD"` // the file with its password
 	AttestationRoot     string `env:"ATTESTATION_ROOT"`     // of the maker of the sandbox's phones
@@ -66,7 +69,7 @@ func (s *System) newEnv() Env {
 		TrustSign: s.dir.certificate(s.keys.active[0].ID), TrustAuth: s.dir.certificate(s.keys.active[1].ID),
 		StationCert: infra(counterActor.ID + ".crt"), StationKey: infra(counterActor.ID + ".key"), StationCA: infra("ca.crt"),
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
-		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"),
+		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), RPCert: infra(verifierActor.ID + ".crt"), RPKey: infra(verifierActor.ID + ".key"), RPTenant: string(bankNumber), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"),
 		AttestationRoot: infra("attestation.crt"), AttestationKey: infra("attestation.key"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
 		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
@@ -116,6 +119,9 @@ func (e Env) Station() (*client.Client, error) { return e.client(e.StationCert, 
 
 // Hotline returns the authority's client for the call centre.
 func (e Env) Hotline() (*client.Client, error) { return e.client(e.HotlineCert, e.HotlineKey) }
+
+// RelyingParty returns the authority's client for the operator of the verifier.
+func (e Env) RelyingParty() (*client.Client, error) { return e.client(e.RPCert, e.RPKey) }
 
 // Register returns the authority's client for the resident register.
 func (e Env) Register() (*client.Client, error) { return e.client(e.RegisterCert, e.RegisterKey) }

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,13 +15,7 @@ import (
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/crl"
-	"github.com/openjpki/jpki/hsm"
 )
-
-// openGeneration opens a generation's key.
-func (d dir) openGeneration(ctx context.Context, id jpki.IssuerID) (crypto.Signer, error) {
-	return hsm.Open(ctx, hsm.FileURI(d.path("authority", id.String()+".key")))
-}
 
 // follow sees to it that what another process did to the generations is so here: for a recorded one, OCSP, CRLs, the CA
 // certificate and the bank stand ready; then the active one issues.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -26,7 +27,13 @@ func CertificateFile(path string, id jpki.IssuerID) string { return dir(path).ce
 
 // makeGeneration opens the key and the CA certificate of a generation, or makes what is missing. It records nothing.
 func makeGeneration(ctx context.Context, d dir, p *ca.Profile, id jpki.IssuerID, alg hsm.Algorithm) (ca.Issuer, error) {
-	key, err := openKey(ctx, d.path("authority", id.String()+".key"), alg)
+	var key crypto.Signer
+	var err error
+	if d.usesHSM() {
+		key, err = d.openGeneration(ctx, id)
+	} else {
+		key, err = openKey(ctx, d.path("authority", id.String()+".key"), alg)
+	}
 	if err != nil {
 		return ca.Issuer{}, err
 	}
@@ -82,6 +89,9 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 		return jpki.IssuerID{}, err
 	}
 	d := dir(abs)
+	if d.usesHSM() {
+		return jpki.IssuerID{}, errors.New("the CAs' keys are in a token: this command makes keys in files only")
+	}
 	profile, err := d.chooseProfile("")
 	if err != nil {
 		return jpki.IssuerID{}, err

@@ -32,8 +32,9 @@ var (
 	minatoActor   = jpki.Actor{Role: jpki.Counter, ID: "minato-counter-1", Municipality: "99202"}
 	hotlineActor  = jpki.Actor{Role: jpki.CallCentre, ID: "hotline"}
 	registerActor = jpki.Actor{Role: jpki.Register, ID: "register"}
-	serverActor   = jpki.Actor{Role: jpki.Responder, ID: "status-1"} // for a status server beside the sandbox
-	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor, serverActor}
+	serverActor   = jpki.Actor{Role: jpki.Responder, ID: "status-1"}   // for a status server beside the sandbox
+	verifierActor = jpki.Actor{Role: jpki.Verifying, ID: "verifier-1"} // the operator of the sandbox's verifier, who acts for the bank
+	stationActors = []jpki.Actor{counterActor, minatoActor, hotlineActor, registerActor, serverActor, verifierActor}
 )
 
 // A hierarchy is every key and certificate above the subscribers'.

@@ -11,6 +11,7 @@ import (
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/crl"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // listsConfig is how CRLs are published here, but for the issuers.
@@ -25,7 +26,7 @@ func (s *System) listed(ctx context.Context, i ca.Issuer) (crl.Issuer, error) {
 
 // listed is that for any database.
 func listed(ctx context.Context, p *ca.Profile, statusURL string, r *store.StatusReader, i ca.Issuer) (crl.Issuer, error) {
-	return lists.Issuer(ctx, p, statusURL, r, i.ID, i.Certificate, i.Signer)
+	return lists.Issuer(ctx, p, statusURL, r, i.ID, i.Certificate, forPurpose(i.Signer, signer.ForCRL))
 }
 
 // PublishLists publishes the CRLs of the sandbox in path anew from its database, one or all of them, whether that runs or

@@ -30,6 +30,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // Options say what to run.
@@ -40,6 +41,7 @@ type Options struct {
 	Lang   string    // of the story: en or ja
 	Out    io.Writer // where the story goes
 
+	HSM     bool   // on first start: the CAs' keys go into a SoftHSM token behind jpki-signer, remembered in Dir
 	Profile string // one of Profiles, remembered in Dir; empty: as before, or today's
 }
 
@@ -64,7 +66,9 @@ type System struct {
 	status
 	relyingParty
 	env       Env
-	preparing sync.Mutex // held by who changes what stands ready for the generations
+	signer    *signer.Client // nil when the CAs' keys are files
+	usage     string         // hash of the record of use that the audit chain has
+	preparing sync.Mutex     // held by who changes what stands ready for the generations
 }
 
 // Run starts the sandbox in opt.Dir and returns when ctx ends, or after the story with opt.Once. An error says what did not
@@ -111,6 +115,11 @@ func Run(ctx context.Context, opt Options) (err error) {
 		services = append(services, boot.Service{Name: l.name, Listener: listener})
 	}
 
+	stopSigner, err := s.startSigner(ctx)
+	if err != nil {
+		return fmt.Errorf("start jpki-signer: %w", err)
+	}
+	defer stopSigner()
 	if s.db, err = store.Create(ctx, "sqlite:"+s.dir.path("authority", "ca.db")); err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
@@ -122,7 +131,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { _, _ = s.reader.Close(), s.answers.Close() }()
+	defer func() { _, _, _ = s.reader.Close(), s.answers.Close(), s.tenants.Close() }()
 	services[0].Handler, services[0].TLS = s.station, &tls.Config{Certificates: []tls.Certificate{s.keys.server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	services[2].Handler = http.HandlerFunc(s.serveBank)
 	services[3].Handler = boot.Admin(s.ready, s.metrics()...)

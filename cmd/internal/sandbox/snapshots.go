@@ -10,6 +10,7 @@ import (
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/crl/snapshot"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // snapshotsConfig is how status snapshots are published here.
@@ -21,7 +22,7 @@ func snapshotsConfig(d dir, db *store.Store) snapshot.PublisherConfig {
 func (s *System) publishSnapshots(ctx context.Context) error {
 	var failed []error
 	for _, i := range s.keys.all() {
-		failed = append(failed, s.packer.Due(ctx, snapshot.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}))
+		failed = append(failed, s.packer.Due(ctx, snapshot.Issuer{ID: i.ID, Cert: i.Certificate, Signer: forPurpose(i.Signer, signer.ForOther)}))
 	}
 	return errors.Join(failed...)
 }
@@ -37,7 +38,7 @@ func PublishSnapshots(ctx context.Context, path string, whole bool, margin time.
 		}
 		var failed []error
 		for _, i := range all {
-			failed = append(failed, p.Publish(ctx, snapshot.Issuer{ID: i.ID, Cert: i.Certificate, Signer: i.Signer}, whole))
+			failed = append(failed, p.Publish(ctx, snapshot.Issuer{ID: i.ID, Cert: i.Certificate, Signer: forPurpose(i.Signer, signer.ForOther)}, whole))
 		}
 		outcomes = p.Outcomes.Snapshot()
 		return errors.Join(failed...)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -32,6 +31,7 @@ import (
 	ocspstatus "github.com/openjpki/jpki/ocsp/status"
 	"github.com/openjpki/jpki/verifier"
 	verifierapi "github.com/openjpki/jpki/verifier/api"
+	verifierstore "github.com/openjpki/jpki/verifier/store"
 )
 
 // authority is the zone with the CA keys and the database.
@@ -66,10 +66,8 @@ const connections = 20_000
 type relyingParty struct {
 	banks      atomic.Pointer[[]*verifierapi.API] // the last has all trust anchors; the others only their tallies
 	challenges *verifier.Challenges
+	tenants    *verifierstore.Store
 }
-
-// bankName is the relying party that has a token.
-const bankName = "sunabako-bank"
 
 // openZones makes every zone's parts and returns the loops that keep them going.
 func (s *System) openZones(ctx context.Context) (loops []func(context.Context) error, err error) {
@@ -81,10 +79,10 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 	if err != nil {
 		return nil, fmt.Errorf("open the status zone: %w", err)
 	}
-	if err := s.openBank(s.keys.all()); err != nil {
+	if err := s.openBank(ctx, s.keys.all()); err != nil {
 		return nil, fmt.Errorf("open the verifier: %w", err)
 	}
-	return append(loops, more...), nil
+	return append(append(loops, more...), boot.Every(s.log, "delete old evidence", time.Hour, s.sweepEvidence)), nil
 }
 
 func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
@@ -111,8 +109,15 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 			return nil, err
 		}
 	}
+	if err := s.registerBank(ctx); err != nil {
+		return nil, err
+	}
+	relying, err := s.relying()
+	if err != nil {
+		return nil, err
+	}
 	if s.station, err = api.New(api.Config{
-		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Delegate: certifyDelegate(s.keys.all),
+		Authority: s.ca, NewID: rand.Text, Now: time.Now, Log: s.log, Phones: s.phones(), Relying: relying, Delegate: certifyDelegate(s.keys.all),
 	}); err != nil {
 		return nil, err
 	}
@@ -151,7 +156,10 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		},
 		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
+		s.ca.FollowChanges,
+		boot.Every(s.log, "forget changes told long ago", time.Hour, func(ctx context.Context) error { _, err := s.ca.ForgetChanges(ctx, changesKept); return err }),
 		boot.Every(s.log, "publish status snapshots", time.Minute, s.publishSnapshots),
+		boot.Every(s.log, "record the use of keys", 2*time.Second, s.auditKeys),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
 }
@@ -256,12 +264,11 @@ func (s *System) serveCA(w http.ResponseWriter, r *http.Request) {
 	jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
 }
 
-func (s *System) openBank(issuers []ca.Issuer) error {
-	token, err := openToken(s.dir.path("verifier", "token"))
+func (s *System) openBank(ctx context.Context, issuers []ca.Issuer) error {
+	err := s.openTenants(ctx)
 	if err != nil {
 		return err
 	}
-	s.env.VerifierToken = token
 	if s.challenges == nil {
 		if s.challenges, err = verifier.NewChallenges(verifier.ChallengesConfig{Now: time.Now, Rand: rand.Reader}); err != nil {
 			return err
@@ -284,11 +291,16 @@ func (s *System) newBank(issuers []ca.Issuer) (*verifierapi.API, error) {
 	for _, i := range issuers {
 		anchors = append(anchors, i.Certificate)
 	}
-	v, err := verifier.New(verifier.Config{Anchors: anchors, Policies: policies(anchors), Revocation: checker, Challenges: s.challenges, Now: time.Now, Rand: rand.Reader})
+	policy, err := verifier.FindDocumentPolicy("sandbox-signature-2026")
 	if err != nil {
 		return nil, err
 	}
-	return verifierapi.New(verifierapi.Config{Verifier: v, Challenges: s.challenges, Tokens: map[string][sha256.Size]byte{bankName: sha256.Sum256([]byte(s.env.VerifierToken))}, Now: time.Now, Log: s.log})
+	documents := &verifier.DocumentConfig{Policy: policy, Anchors: anchors, Sources: []verifier.RevocationSource{verifier.CheckerSource(s.env.OCSPURL, checker)}}
+	v, err := verifier.New(verifier.Config{Anchors: anchors, Policies: policies(anchors), Revocation: checker, Challenges: s.challenges, Documents: documents, Now: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, err
+	}
+	return verifierapi.New(verifierapi.Config{Verifier: v, Challenges: s.challenges, Store: s.tenants, Now: time.Now, Log: s.log, Rate: sandboxRate})
 }
 
 // serveBank has the bank with all trust anchors answer.

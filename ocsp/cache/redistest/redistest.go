@@ -27,6 +27,7 @@ type Server struct {
 	port  int
 	args  []string
 	watch string // a sentinel's configuration
+	auth  string // password of the default user
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when cmd has ended
 }
@@ -35,10 +36,10 @@ type Server struct {
 // when told to, see [Server.Save]. Without redis-server the test is skipped, or fails where JPKI_TEST_REQUIRE is 1.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, "", args...)
+	return start(t, "", "", args...)
 }
 
-func start(t testing.TB, watch string, args ...string) *Server {
+func start(t testing.TB, watch, auth string, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("JPKI_TEST_REQUIRE") == "1" {
@@ -46,7 +47,7 @@ func start(t testing.TB, watch string, args ...string) *Server {
 		}
 		t.Skip("no redis-server")
 	}
-	s := &Server{t: t, dir: t.TempDir(), args: args, watch: watch}
+	s := &Server{t: t, dir: t.TempDir(), args: args, watch: watch, auth: auth}
 	t.Cleanup(s.Kill)
 	for try := range 20 { // nobody can reserve a port for a server that is yet to start
 		s.port = 12000 + rand.IntN(10000) // a cluster's bus listens 10000 higher
@@ -172,7 +173,11 @@ func (s *Server) Do(args ...string) string {
 func (s *Server) Try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", fmt.Sprint(s.port)}, args...)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "redis-cli", append([]string{"-e", "-p", fmt.Sprint(s.port)}, args...)...)
+	if s.auth != "" {
+		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+s.auth)
+	}
+	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -208,15 +213,34 @@ func (s *Server) Primary() bool {
 // sentinels' addresses. A lost primary is replaced within a few seconds.
 func StartSentinels(t testing.TB) (sentinels []string, primary, replica *Server) {
 	t.Helper()
-	primary = Start(t, "--repl-diskless-sync-delay", "0")
-	replica = Start(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port), "--repl-diskless-sync-delay", "0")
-	Until(t, "the replica is connected", func() bool { return strings.Contains(replica.Do("ROLE"), "connected") })
-	var all []*Server
-	for range 3 {
-		s := start(t, fmt.Sprintf("sentinel monitor jpki 127.0.0.1 %d 2\nsentinel down-after-milliseconds jpki 1000\nsentinel failover-timeout jpki 5000\n", primary.port))
-		all, sentinels = append(all, s), append(sentinels, s.Addr())
+	watching, primary, replica := startSentinels(t, "")
+	for _, s := range watching {
+		sentinels = append(sentinels, s.Addr())
 	}
-	for _, s := range all {
+	return sentinels, primary, replica
+}
+
+// StartGuardedSentinels is [StartSentinels] with a password that everything asks for, the sentinels, too: it is that of the
+// default user everywhere. Other users are the caller's to make, at each server for itself.
+func StartGuardedSentinels(t testing.TB, password string) (sentinels []*Server, primary, replica *Server) {
+	t.Helper()
+	return startSentinels(t, password)
+}
+
+func startSentinels(t testing.TB, password string) (sentinels []*Server, primary, replica *Server) {
+	t.Helper()
+	args, guard := []string{"--repl-diskless-sync-delay", "0"}, ""
+	if password != "" {
+		args = append(args, "--requirepass", password, "--masterauth", password)
+		guard = fmt.Sprintf("requirepass %s\nsentinel sentinel-pass %[1]s\nsentinel auth-pass jpki %[1]s\n", password)
+	}
+	primary = start(t, "", password, args...)
+	replica = start(t, "", password, append(args, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port))...)
+	Until(t, "the replica is connected", func() bool { return strings.Contains(replica.Do("ROLE"), "connected") })
+	for range 3 {
+		sentinels = append(sentinels, start(t, fmt.Sprintf("sentinel monitor jpki 127.0.0.1 %d 2\nsentinel down-after-milliseconds jpki 1000\nsentinel failover-timeout jpki 5000\n%s", primary.port, guard), password))
+	}
+	for _, s := range sentinels {
 		Until(t, "the sentinels know each other", func() bool {
 			out := s.Do("SENTINEL", "MASTER", "jpki")
 			return strings.Contains(out, "num-other-sentinels\n2") && strings.Contains(out, "num-slaves\n1")

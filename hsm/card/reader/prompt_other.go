@@ -1,0 +1,7 @@
+//go:build !linux
+
+package reader
+
+import "net"
+
+func acknowledgeNow(net.Conn) {}

@@ -1,0 +1,484 @@
+package pkcs11
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/openjpki/jpki/hsm/signer"
+)
+
+// A SlotConfig is what a slot needs. Log may be nil.
+type SlotConfig struct {
+	Token    URI              // without a key
+	Keys     map[string]URI   // by name; required
+	Program  []string         // the child: a program and its arguments, which calls Work on file descriptor 3; required
+	Sessions int              // of the token, at least 1
+	Folder   string           // where a refused PIN is remembered; required
+	Hang     time.Duration    // how long the token may take for one signature before the child is replaced; required
+	Start    time.Duration    // how long the child may take to report; required
+	Probe    time.Duration    // how often a token is tried that nobody uses; required
+	Now      func() time.Time // required
+	Log      *slog.Logger
+}
+
+// A Slot keeps one token in use. Run does the work.
+type Slot struct {
+	cfg      SlotConfig
+	mu       sync.Mutex
+	state    State
+	detail   string
+	live     *child
+	bells    []*bell
+	restarts atomic.Uint64
+	doubted  atomic.Bool       // the log has that the slot has another key than the others
+	missing  map[string]string // keys that were not there, or did not sign, when the slot was last up
+}
+
+// A child is one process with the token in use.
+type child struct {
+	link *signer.Link
+	keys map[string]crypto.PublicKey
+}
+
+// NewSlot checks a configuration.
+func NewSlot(cfg SlotConfig) (*Slot, error) {
+	if len(cfg.Keys) == 0 || len(cfg.Program) == 0 || cfg.Sessions < 1 || cfg.Folder == "" || cfg.Hang <= 0 || cfg.Start <= 0 || cfg.Probe <= 0 || cfg.Now == nil {
+		return nil, errors.New("pkcs11: Keys, Program, Sessions, Folder, Hang, Start, Probe and Now are required")
+	}
+	for name, u := range cfg.Keys {
+		if err := u.Check(); err != nil {
+			return nil, fmt.Errorf("pkcs11: key %s: %w", name, err)
+		}
+		if u.WithoutKey().String() != cfg.Token.String() {
+			return nil, fmt.Errorf("pkcs11: key %s is on another token", name)
+		}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Slot{cfg: cfg, state: Starting}, nil
+}
+
+// State says how the slot is and, unless it is Up, why.
+func (s *Slot) State() (State, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.detail
+}
+
+// Token returns the URI of the slot's token.
+func (s *Slot) Token() string { return s.cfg.Token.String() }
+
+// Restarts counts the children started after the first.
+func (s *Slot) Restarts() uint64 { return s.restarts.Load() }
+
+// The least and the most time between one child's end and the next one's start. The most, with a child's start, is what a
+// returned token waits.
+const (
+	leastPause = 20 * time.Millisecond
+	mostPause  = 800 * time.Millisecond
+	steady     = 10 * time.Second // a child that lived so long was well
+	lookAgain  = 250 * time.Millisecond
+)
+
+// Run keeps a child alive until ctx ends. It returns nil.
+func (s *Slot) Run(ctx context.Context) error {
+	defer s.become(Stopped, "", nil)
+	pause := leastPause
+	for first := true; ctx.Err() == nil; first = false {
+		if !s.mayLogIn() {
+			s.become(PINRefused, "write the right PIN into "+s.cfg.Token.PINFile, nil)
+			sleep(ctx, lookAgain)
+			continue
+		}
+		if !first {
+			s.restarts.Add(1)
+		}
+		started := s.cfg.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if s.cfg.Now().Sub(started) > steady {
+			pause = leastPause
+		}
+		state, _ := s.State()
+		s.cfg.Log.WarnContext(ctx, "a token is out of use", slog.String("token", s.cfg.Token.String()), slog.String("state", string(state)), slog.Any("error", err))
+		sleep(ctx, pause)
+		pause = min(2*pause, mostPause)
+	}
+	return nil
+}
+
+// once lives with one child from its start to its end.
+func (s *Slot) once(ctx context.Context) error {
+	pin := identity(s.cfg.Token.PINFile)
+	conn, end, err := s.spawn(ctx)
+	if err != nil {
+		s.become(Absent, err.Error(), nil)
+		return err
+	}
+	defer end()
+	_ = conn.SetDeadline(time.Now().Add(s.cfg.Start)) //nolint:forbidigo // the kernel's clock
+	o := order{Token: s.cfg.Token.String(), Keys: map[string]string{}, Sessions: s.cfg.Sessions}
+	for name, u := range s.cfg.Keys {
+		o.Keys[name] = u.String()
+	}
+	r := bufio.NewReaderSize(conn, 16<<10)
+	var found report
+	if err = writeFrame(conn, o); err == nil {
+		err = readFrame(r, &found)
+	}
+	if err != nil {
+		err = fmt.Errorf("the child did not report: %w", err)
+		s.become(Absent, err.Error(), nil)
+		return err
+	}
+	if found.State != Up {
+		s.become(found.State, found.Detail, nil)
+		if found.State == PINRefused {
+			s.refuse(ctx, pin)
+		}
+		return errors.New(found.Detail)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	s.forget()
+	c := &child{keys: map[string]crypto.PublicKey{}}
+	for name, der := range found.Keys {
+		if c.keys[name], err = x509.ParsePKIXPublicKey(der); err != nil {
+			return fmt.Errorf("public key of %s: %w", name, err)
+		}
+	}
+	s.mu.Lock()
+	s.missing = found.Missing
+	s.mu.Unlock()
+	for name, why := range found.Missing {
+		s.cfg.Log.ErrorContext(ctx, "a key is not on its token", slog.String("key", name), slog.String("token", s.cfg.Token.String()), slog.String("error", why))
+	}
+	c.link = signer.NewLink(conn, r)
+	defer c.link.Close()
+	s.become(Up, "", c)
+	s.cfg.Log.InfoContext(ctx, "a token is in use", slog.String("token", s.cfg.Token.String()), slog.Int("keys", len(c.keys)), slog.Int("sessions", found.Sessions))
+	err = s.watch(ctx, c)
+	s.become(Lost, err.Error(), nil)
+	return err
+}
+
+// watch returns when the child is no good any more: it ended, does not answer, or fails the test of an idle token.
+func (s *Slot) watch(ctx context.Context, c *child) error {
+	tick := time.NewTicker(min(s.cfg.Hang/4, lookAgain))
+	defer tick.Stop()
+	name := slices.Min(slices.Collect(maps.Keys(c.keys)))
+	probed := s.cfg.Now()
+	failed := make(chan error, 1)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.link.Done():
+			return errors.New("the child ended, or its token was lost")
+		case err := <-failed:
+			return fmt.Errorf("the token failed a test: %w", err)
+		case <-tick.C:
+		}
+		since, busy := c.link.Oldest()
+		now := s.cfg.Now()
+		switch {
+		case busy && time.Since(since) > s.cfg.Hang:
+			return fmt.Errorf("the token has not answered for %v", s.cfg.Hang)
+		case busy:
+			probed = now
+		case now.Sub(probed) >= s.cfg.Probe:
+			probed = now
+			go func() {
+				if err := probe(ctx, c, name); err != nil {
+					failed <- err
+				}
+			}()
+		}
+	}
+}
+
+// probe has a key sign a test message.
+func probe(ctx context.Context, c *child, name string) error {
+	scheme, digest := signer.PKCS1v15, sha256.Sum256([]byte("a test message; a signature of it means nothing"))
+	if _, ok := c.keys[name].(*ecdsa.PublicKey); ok {
+		scheme = signer.ECDSA
+	}
+	resp, err := c.link.Do(ctx, signer.Request{Op: signer.OpSign, Key: name, Purpose: signer.ForOther, Scheme: scheme, Hash: crypto.SHA256, Digest: digest[:]})
+	if err != nil || resp.Code != signer.OK {
+		return errors.Join(err, resp.Code)
+	}
+	if !signer.Verify(c.keys[name], scheme, crypto.SHA256, digest[:], resp.Data) {
+		return errors.New("the signature does not verify")
+	}
+	return nil
+}
+
+// spawn starts the child with one end of a socket pair as its file descriptor 3.
+func (s *Slot) spawn(ctx context.Context) (conn net.Conn, end func(), err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "slot"), os.NewFile(uintptr(fds[1]), "child")
+	conn, err = net.FileConn(ours)
+	_ = ours.Close()
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, err
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Program[0], s.cfg.Program[1:]...) //nolint:gosec // ourselves
+	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{theirs}
+	err = cmd.Start()
+	_ = theirs.Close()
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	return conn, func() {
+		_ = conn.Close() // the child ends by this, unless it cannot
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}, nil
+}
+
+// become changes the state and tells who waits for a token.
+func (s *Slot) become(state State, detail string, live *child) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.detail, s.live = state, detail, live
+	for _, b := range s.bells {
+		b.ring()
+	}
+}
+
+// serves returns the child if it has a key.
+func (s *Slot) serves(key string) (*child, crypto.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live == nil {
+		return nil, nil
+	}
+	select {
+	case <-s.live.link.Done():
+		return nil, nil
+	default:
+	}
+	pub := s.live.keys[key]
+	if pub == nil {
+		return nil, nil
+	}
+	return s.live, pub
+}
+
+// mark is the file that remembers a refused PIN: not the PIN, but which file it was in.
+func (s *Slot) mark() string {
+	sum := sha256.Sum256([]byte(s.cfg.Token.String()))
+	return filepath.Join(s.cfg.Folder, "pin-refused-"+hex.EncodeToString(sum[:8]))
+}
+
+// mayLogIn reports whether the PIN's file is another than the one whose PIN was refused.
+func (s *Slot) mayLogIn() bool {
+	was, err := os.ReadFile(s.mark())
+	if errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	return err == nil && string(was) != identity(s.cfg.Token.PINFile)
+}
+
+// refuse remembers a refused PIN. Where that fails, the slot stops here rather than try again.
+func (s *Slot) refuse(ctx context.Context, pin string) {
+	for ctx.Err() == nil {
+		err := os.WriteFile(s.mark(), []byte(pin), 0o600)
+		if err == nil {
+			return
+		}
+		s.cfg.Log.ErrorContext(ctx, "a refused PIN cannot be remembered, so the token is not tried again", slog.Any("error", err))
+		sleep(ctx, time.Second)
+	}
+}
+
+func (s *Slot) forget() { _ = os.Remove(s.mark()) }
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// A bell wakes everybody who waits for a token.
+type bell struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (b *bell) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ch
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.ch)
+	b.ch = make(chan struct{})
+}
+
+// A Key is one key in one or several slots; it is a signer.Backend.
+type Key struct {
+	name   string
+	slots  []*Slot
+	bell   bell
+	mu     sync.Mutex
+	public crypto.PublicKey
+	log    *slog.Logger
+}
+
+// NewKey returns the key that the slots have under a name. All of them must have the same: the first public key that is
+// seen is the key's, and a slot with another is not used.
+func NewKey(name string, slots []*Slot, log *slog.Logger) *Key {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	k := &Key{name: name, slots: slots, log: log, bell: bell{ch: make(chan struct{})}}
+	for _, s := range slots {
+		s.mu.Lock()
+		s.bells = append(s.bells, &k.bell)
+		s.mu.Unlock()
+	}
+	return k
+}
+
+// Public returns the public key, or nil while no slot has been up.
+func (k *Key) Public() crypto.PublicKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.public == nil {
+		for _, s := range k.slots {
+			if _, pub := s.serves(k.name); pub != nil {
+				k.public = pub
+				break
+			}
+		}
+	}
+	return k.public
+}
+
+// Ready reports whether some slot can sign now.
+func (k *Key) Ready() bool { return k.choose(context.Background()) != nil }
+
+// choose returns the child, among those with the key, that has least to do.
+func (k *Key) choose(ctx context.Context) (best *child) {
+	want := k.Public()
+	least := 0
+	for _, s := range k.slots {
+		c, pub := s.serves(k.name)
+		if c == nil {
+			continue
+		}
+		if !pub.(interface{ Equal(crypto.PublicKey) bool }).Equal(want) {
+			if !s.doubted.Swap(true) {
+				k.log.ErrorContext(ctx, "a token has another key under the same name and is not used", slog.String("key", k.name), slog.String("token", s.Token()))
+			}
+			continue
+		}
+		if n := c.link.Pending(); best == nil || n < least {
+			best, least = c, n
+		}
+	}
+	return best
+}
+
+const mostTries = 5 // of one request that costs children their lives
+
+// Sign has a slot sign. While none is up, it waits; when a slot is lost, another is asked, or the same one when it is back.
+func (k *Key) Sign(ctx context.Context, scheme signer.Scheme, h crypto.Hash, digest []byte) ([]byte, error) {
+	for try := 0; try < mostTries; {
+		changed := k.bell.wait()
+		c := k.choose(ctx)
+		if c == nil {
+			select {
+			case <-ctx.Done():
+				return nil, fmt.Errorf("no token with the key: %w", signer.Unavailable)
+			case <-changed:
+			}
+			continue
+		}
+		resp, err := c.link.Do(ctx, signer.Request{Op: signer.OpSign, Key: k.name, Purpose: signer.ForOther, Scheme: scheme, Hash: h, Digest: digest})
+		switch {
+		case err == nil && resp.Code == signer.OK:
+			return resp.Data, nil
+		case err == nil && resp.Code != signer.Gone:
+			return nil, fmt.Errorf("%w: %s", signer.Failed, resp.Data)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("the token did not answer in time: %w", signer.Unavailable)
+		}
+		if err == nil { // gone: its child ends by itself, but must not be asked again until then
+			c.link.Close()
+			k.log.WarnContext(ctx, "a token is lost", slog.String("key", k.name), slog.String("error", string(resp.Data)))
+		}
+		try++
+	}
+	return nil, fmt.Errorf("%w: tokens were lost over this request %d times", signer.Failed, mostTries)
+}
+
+// Try starts a child once and says why the token or one of its keys cannot be used; nil if all can.
+func (s *Slot) Try(ctx context.Context) error {
+	if !s.mayLogIn() {
+		return errors.New("its PIN was refused: write the right one into " + s.cfg.Token.PINFile)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.once(ctx) }()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-look.C:
+		}
+		if state, _ := s.State(); state == Up {
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return s.incomplete()
+		}
+	}
+}
+
+// incomplete says which keys were not there, or did not sign, when the slot was last up.
+func (s *Slot) incomplete() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for name, why := range s.missing {
+		errs = append(errs, fmt.Errorf("key %s: %s", name, why))
+	}
+	return errors.Join(errs...)
+}
