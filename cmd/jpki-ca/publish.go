@@ -42,7 +42,6 @@ type alone struct {
 
 	leads                             atomic.Bool
 	lists, snapshots, mirrored, works jpki.Tally
-	mirror                            *bucket.Mirror
 }
 
 const (
