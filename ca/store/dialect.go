@@ -26,6 +26,7 @@ import (
 type dialect struct {
 	goose     goose.Dialect
 	forUpdate string             // suffix of a SELECT that locks its row
+	lease     string             // a SELECT that takes a lock of the connection if nobody has it; empty: there are no other machines
 	pipelines bool               // a connection takes several statements before it answers the first
 	snapshot  sql.IsolationLevel // in which a reader sees one state of the database
 	retryable func(error) bool   // lost a race; running again may succeed
@@ -37,6 +38,7 @@ type dialect struct {
 var postgres = &dialect{
 	goose:     goose.DialectPostgres,
 	forUpdate: " FOR UPDATE",
+	lease:     `SELECT pg_try_advisory_lock($1)`,
 	pipelines: true,
 	snapshot:  sql.LevelRepeatableRead,
 	retryable: func(err error) bool { return pgCode(err, "40001", "40P01") },

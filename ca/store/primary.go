@@ -127,3 +127,16 @@ func CheckPrimary(name string) error {
 	}
 	return nil
 }
+
+// SeveralServers reports whether a database name names more than one server. A name that cannot be read names none.
+func SeveralServers(name string) bool {
+	if !isPostgres(name) {
+		return false
+	}
+	cfg, err := pgconn.ParseConfig(name)
+	if err != nil {
+		return false
+	}
+	first := fmt.Sprint(cfg.Host, " ", cfg.Port)
+	return slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool { return fmt.Sprint(f.Host, " ", f.Port) != first })
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/cmd/internal/sandbox"
 	"github.com/openjpki/jpki/crl/snapshot"
 )
@@ -135,7 +136,7 @@ func (f *snapshotFlags) build(c *cobra.Command, out, since string, life, margin 
 		Issuer: id, IssuerCert: cert, Signer: key, Sequence: uint64(at.UnixMilli()), ThisUpdate: at, NextUpdate: at.Add(life),
 		IssuedUntil: at.Add(-margin), ExpiresFrom: at, Rand: rand.Reader,
 	}
-	certificates := sandbox.Statuses{DB: db}.Certificates(ctx, id, at.Truncate(time.Second))
+	certificates := lists.Statuses{DB: db, Now: time.Now}.Certificates(ctx, id, at.Truncate(time.Second))
 	if before == nil {
 		info, err = snapshot.Build(w, t, certificates)
 	} else {

@@ -5,18 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/crl"
 	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // listsConfig is how CRLs are published here, but for the issuers.
-func listsConfig(d dir, r *store.StatusReader) crl.Config {
-	return crl.Config{Dir: d.path("public", "crl"), Source: revoked{r}, Changes: revoked{r}, Now: time.Now, Gzip: true}
+func listsConfig(d dir, db *store.Store) crl.Config {
+	return crl.Config{Dir: d.path("public", "crl"), Source: lists.Statuses{DB: db, Now: time.Now}, Changes: lists.Statuses{DB: db, Now: time.Now}, Now: time.Now, Gzip: true}
 }
 
 // listed is a generation as the CRL publisher knows it.
@@ -24,28 +24,9 @@ func (s *System) listed(ctx context.Context, i ca.Issuer) (crl.Issuer, error) {
 	return listed(ctx, s.profile.Profile, s.env.StatusURL(), &s.db.StatusReader, i)
 }
 
-// listed gives a CRL and a delta to every partition that the profile has, and to those of earlier rules in which there are
-// certificates: they point to it for life.
+// listed is that for any database.
 func listed(ctx context.Context, p *ca.Profile, statusURL string, r *store.StatusReader, i ca.Issuer) (crl.Issuer, error) {
-	issuer := crl.Issuer{ID: i.ID, Cert: i.Certificate, Signer: forPurpose(i.Signer, signer.ForCRL), DeltaURL: deltaURL(statusURL, crl.ID{Issuer: i.ID})}
-	used, err := r.Partitions(ctx, i.ID)
-	if err != nil {
-		return issuer, fmt.Errorf("read which partitions have certificates: %w", err)
-	}
-	for _, partition := range slices.Compact(slices.Sorted(slices.Values(append(used, p.Partitions(i.ID.CA)...)))) {
-		scope, ok := p.CRLScope(statusURL, i.ID, partition)
-		if !ok {
-			return issuer, fmt.Errorf("certificates of %s point to the CRL of partition %s, for which the profile has no name", i.ID, partition)
-		}
-		scope.DeltaURL = deltaURL(statusURL, scope.ID())
-		issuer.Partitions = append(issuer.Partitions, scope)
-	}
-	return issuer, nil
-}
-
-func deltaURL(statusURL string, id crl.ID) string {
-	id.Delta = true
-	return statusURL + "/crl/" + id.Path()
+	return lists.Issuer(ctx, p, statusURL, r, i.ID, i.Certificate, forPurpose(i.Signer, signer.ForCRL))
 }
 
 // PublishLists publishes the CRLs of the sandbox in path anew from its database, one or all of them, whether that runs or
@@ -64,7 +45,7 @@ func PublishLists(ctx context.Context, path, statusURL string, only *crl.ID) (ou
 		if err != nil {
 			return err
 		}
-		cfg := listsConfig(d, &db.StatusReader)
+		cfg := listsConfig(d, db)
 		for _, i := range all {
 			issuer, err := listed(ctx, profile.Profile, statusURL, &db.StatusReader, i)
 			if err != nil {

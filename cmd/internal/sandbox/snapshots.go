@@ -4,19 +4,18 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"iter"
 	"time"
 
-	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/crl/snapshot"
 	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // snapshotsConfig is how status snapshots are published here.
 func snapshotsConfig(d dir, db *store.Store) snapshot.PublisherConfig {
-	return snapshot.PublisherConfig{Dir: d.path("public", "snapshot"), Source: Statuses{db}, Now: time.Now, Rand: rand.Reader}
+	return snapshot.PublisherConfig{Dir: d.path("public", "snapshot"), Source: lists.Statuses{DB: db, Now: time.Now}, Now: time.Now, Rand: rand.Reader}
 }
 
 // publishSnapshots publishes what is due. One generation's failure does not keep the others waiting.
@@ -45,31 +44,4 @@ func PublishSnapshots(ctx context.Context, path string, whole bool, margin time.
 		return errors.Join(failed...)
 	})
 	return outcomes, err
-}
-
-// Statuses shows a database to what makes status snapshots.
-type Statuses struct{ DB *store.Store }
-
-// Certificates implements [snapshot.Source].
-func (s Statuses) Certificates(ctx context.Context, issuer jpki.IssuerID, from time.Time) iter.Seq2[snapshot.Certificate, error] {
-	return func(yield func(snapshot.Certificate, error) bool) {
-		stopped := false
-		err := s.DB.View(ctx, func(tx *store.Tx) error {
-			for change, err := range tx.Statuses() {
-				switch {
-				case err != nil:
-					return err
-				case change.ID.Issuer != issuer || change.NotAfter.Before(from):
-					continue
-				case !yield(snapshot.Certificate{Serial: change.ID.Serial, State: change.Status.State}, nil):
-					stopped = true
-					return nil
-				}
-			}
-			return nil
-		})
-		if err != nil && !stopped {
-			yield(snapshot.Certificate{}, err)
-		}
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"github.com/openjpki/jpki/ca/audit"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/cmd/internal/lists"
 	"github.com/openjpki/jpki/crl"
 	"github.com/openjpki/jpki/crl/snapshot"
 	"github.com/openjpki/jpki/ocsp"
@@ -125,7 +125,7 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		return nil, err
 	}
 	// CRLs are signed by the CA keys, so they are made here and only served by the status zone.
-	cfg := listsConfig(s.dir, &s.db.StatusReader)
+	cfg := listsConfig(s.dir, s.db)
 	cfg.Log = s.log
 	for _, i := range s.keys.all() {
 		issuer, err := s.listed(ctx, i)
@@ -143,11 +143,17 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 	if err := s.cutCheckpoints(); err != nil {
 		return nil, fmt.Errorf("mend checkpoints: %w", err)
 	}
+	var ids []jpki.IssuerID
+	for _, i := range s.keys.all() {
+		ids = append(ids, i.ID)
+	}
 	dirty := make(chan crl.ID, 256)
 	changes := s.db.Changes()
 	return []func(context.Context) error{
 		func(ctx context.Context) error { s.publisher.Run(ctx, dirty); return ctx.Err() },
-		func(ctx context.Context) error { return s.markDirty(ctx, changes, dirty) },
+		func(ctx context.Context) error {
+			return lists.Follow(ctx, lists.FollowConfig{Reader: &s.db.StatusReader, Profile: s.profile.Profile, Issuers: ids, Changes: changes, Log: s.log}, dirty)
+		},
 		boot.Every(s.log, "end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := s.ca.Reconcile(ctx, 2*time.Minute); return err }),
 		boot.Every(s.log, "apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := s.ca.ApplyDue(ctx); return err }),
 		s.ca.FollowChanges,
@@ -156,119 +162,6 @@ func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) err
 		boot.Every(s.log, "record the use of keys", 2*time.Second, s.auditKeys),
 		boot.Every(s.log, "sign audit checkpoint", time.Second, s.checkpoint),
 	}, nil
-}
-
-// markDirty follows the status log and tells the publisher which CRLs no longer say the truth. What changed while no
-// process ran is found by publishing everything once.
-func (s *System) markDirty(ctx context.Context, changes <-chan struct{}, dirty chan<- crl.ID) error {
-	send := func(k crl.ID) error {
-		select {
-		case dirty <- k:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	var after int64
-	for first := true; ; first = false {
-		if first {
-			for _, i := range s.keys.all() {
-				for _, partition := range s.profile.Partitions(i.ID.CA) { // others, of earlier rules, come with the changes
-					if err := send(crl.ID{Issuer: i.ID, Partition: partition}); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		log, err := s.db.StatusChanges(ctx, after, 10_000)
-		if err != nil {
-			s.log.ErrorContext(ctx, "status log cannot be read for CRLs", slog.Any("error", err))
-		}
-		stale := map[crl.ID]bool{}
-		for _, c := range log {
-			after = c.Seq
-			if c.Status.Version > 1 || c.Status.State != jpki.Good {
-				stale[crl.ID{Issuer: c.ID.Issuer, Partition: c.Partition}] = true
-			}
-		}
-		for k := range stale {
-			if err := send(k); err != nil {
-				return err
-			}
-		}
-		if len(log) > 0 {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changes:
-		case <-time.After(time.Second): // changes by other processes are not announced
-		}
-	}
-}
-
-// revoked shows the database to the CRL publisher.
-type revoked struct{ r *store.StatusReader }
-
-// kept is how long an expired certificate stays listed: two publication periods (RFC 5280 §3.3).
-const kept = 48 * time.Hour
-
-func (s revoked) Revoked(ctx context.Context, issuer jpki.IssuerID, partition string) (iter.Seq2[crl.Entry, error], crl.Mark, error) {
-	mark, err := s.mark(ctx)
-	if err != nil {
-		return nil, mark, err
-	}
-	return func(yield func(crl.Entry, error) bool) {
-		for c, err := range s.r.EachListed(ctx, issuer, partition) {
-			if err != nil {
-				yield(crl.Entry{}, err)
-				return
-			}
-			if change, listed := changeOf(c, mark.AsOf); listed && !change.Released && !yield(change.Entry, nil) {
-				return
-			}
-		}
-	}, mark, nil
-}
-
-func (s revoked) Changes(ctx context.Context, issuer jpki.IssuerID, partition string, after int64, limit int) (out []crl.Change, mark crl.Mark, err error) {
-	if mark, err = s.mark(ctx); err != nil {
-		return nil, mark, err
-	}
-	for c, err := range s.r.EachChanged(ctx, issuer, partition, after, mark.Position) {
-		if err != nil || len(out) > limit {
-			return out, mark, err
-		}
-		if change, listed := changeOf(c, mark.AsOf); listed {
-			out = append(out, change)
-		}
-	}
-	return out, mark, nil
-}
-
-// mark is taken before anything else is read: what is read then is at least of this time and position.
-func (s revoked) mark(ctx context.Context) (crl.Mark, error) {
-	asOf := time.Now()
-	position, err := s.r.StatusPosition(ctx)
-	return crl.Mark{AsOf: asOf, Position: position}, err
-}
-
-// changeOf says a status as CRLs do; not of a certificate that expired long ago.
-func changeOf(c jpki.StatusChange, asOf time.Time) (change crl.Change, listed bool) {
-	reason, at, revoked := c.Status.Revocation()
-	if !revoked {
-		at = c.Status.Since
-	}
-	if at.After(asOf) { // the clock went back meanwhile; a CRL may not speak of the future
-		at = asOf
-	}
-	return crl.Change{Entry: crl.Entry{Serial: c.ID.Serial, At: at, Reason: reason}, Released: !revoked}, asOf.Before(c.NotAfter.Add(kept))
-}
-
-func (s revoked) MayVanish(ctx context.Context, issuer jpki.IssuerID, serial jpki.Serial) (bool, error) {
-	c, err := s.r.StatusOf(ctx, jpki.CertID{Issuer: issuer, Serial: serial})
-	return err == nil && (c.Status.State == jpki.Good || time.Now().After(c.NotAfter)), err
 }
 
 // cutCheckpoints takes away the unfinished line of a process that was killed while it wrote, or the next would continue it.
