@@ -43,7 +43,7 @@ const packages = `
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
-	verifier/api:      ca/client verifier verifier/push verifier/store
+	verifier/api:      verifier verifier/store
 	verifier/push:     ca/client verifier/store
 	verifier/nightcheck: crl crl/snapshot
 	verifier/store:    -

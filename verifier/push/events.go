@@ -131,4 +131,3 @@ func (e *Events) Metadata() any {
 		"authorization_schemes":      []map[string]string{{"spec_urn": "urn:ietf:rfc:6749"}}, "default_subjects": "NONE",
 	}
 }
-

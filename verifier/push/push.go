@@ -45,9 +45,8 @@ type Config struct {
 	// Private admits receivers with private addresses (RFC 1918, loopback and the like), and loopback ones without TLS. Without it,
 	// a tenant cannot make us call what is ours.
 	Private bool
-	Timeout time.Duration     // of one delivery; 0 means 10 s
-	Workers int               // endpoints served at once; 0 means 16
-	TLS     http.RoundTripper // for tests with certificates of their own; nil means a transport that guards addresses
+	Timeout time.Duration // of one delivery; 0 means 10 s
+	Workers int           // endpoints served at once; 0 means 16
 }
 
 // A Pusher delivers changes. Several processes may run one each over the same store.
@@ -76,12 +75,9 @@ func New(cfg Config) (*Pusher, error) {
 	}
 	cfg.Timeout, cfg.Workers = cmp.Or(cfg.Timeout, 10*time.Second), cmp.Or(cfg.Workers, 16)
 	p := &Pusher{Config: cfg}
-	transport := cfg.TLS
-	if transport == nil {
-		// The address is looked at once the name is resolved: a name that resolves to another address later is caught as well.
-		dialer := &net.Dialer{Timeout: cfg.Timeout, Control: func(_, address string, _ syscall.RawConn) error { return p.mayDial(address) }}
-		transport = &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10}
-	}
+	// The address is looked at once the name is resolved: a name that resolves to another address later is caught as well.
+	dialer := &net.Dialer{Timeout: cfg.Timeout, Control: func(_, address string, _ syscall.RawConn) error { return p.mayDial(address) }}
+	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10}
 	p.client = &http.Client{Transport: transport, Timeout: cfg.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return p, nil
 }
@@ -194,11 +190,10 @@ func (p *Pusher) lease(ctx context.Context, free chan struct{}) (int, error) {
 
 // serve delivers what is due to one endpoint, one after the other, until nothing is left, something fails or the turn is over.
 func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) error {
-	release := store.Progress{Position: l.Position, NextAt: p.Now(), Release: true}
 	for p.Now().Before(until) {
 		again, next, err := p.Store.Due(ctx, l, page)
 		if err != nil {
-			return err
+			return errors.Join(err, p.release(ctx, l))
 		}
 		if len(again)+len(next) == 0 {
 			break
@@ -261,9 +256,15 @@ func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) err
 		if stop {
 			return nil
 		}
-		release = store.Progress{Position: l.Position, NextAt: p.Now(), Release: true}
 	}
-	return p.Store.Progress(ctx, l, release, p.Now())
+	return p.release(ctx, l)
+}
+
+// release ends a lease, also when the context has ended: or the endpoint would wait until the lease is over.
+func (p *Pusher) release(ctx context.Context, l *store.Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	return p.Store.Progress(ctx, l, store.Progress{Position: l.Position, Attempts: l.Attempts, NextAt: p.Now(), Release: true}, p.Now())
 }
 
 // after says when to try again: exponential back-off of which half is chance, so that receivers that come back are not overrun, and
