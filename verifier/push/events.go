@@ -23,7 +23,7 @@ import (
 const EventBase = "https://github.com/openjpki/jpki/blob/main/docs/verifier-api.md#event-"
 
 // credentialChange is the type of CAEP 1.0 §3.3 for a credential that was made or ended.
-const credentialChange = "https://schemas.openid.net/secevent/caep/event-type/credential-change"
+const credentialChange = "https://schemas.openid.net/secevent/caep/event-type/credential-change" //nolint:gosec // G101: a type of event
 
 // caep says which change of a credential a class is. The others have no counterpart that would tell no more than we do: CAEP's
 // token-claims-change carries the new values.
