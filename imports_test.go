@@ -44,6 +44,7 @@ const packages = `
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
 	verifier/api:      verifier verifier/store
+	verifier/push:     ca/client verifier/store
 	verifier/nightcheck: crl crl/snapshot
 	verifier/store:    -
 	verifier/client:   -

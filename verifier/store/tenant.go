@@ -132,7 +132,11 @@ func (s *Store) RevokeTenant(ctx context.Context, id jpki.CorporateNumber, now t
 		if _, err := tx.exec(`UPDATE token SET revoked_at = $1 WHERE tenant = $2 AND revoked_at IS NULL`, micros(now), string(id)); err != nil {
 			return err
 		}
-		for _, statement := range []string{`DELETE FROM evidence WHERE tenant = $1`, `DELETE FROM once WHERE tenant = $1`} {
+		for _, statement := range []string{
+			`DELETE FROM evidence WHERE tenant = $1`, `DELETE FROM once WHERE tenant = $1`,
+			`DELETE FROM dead_letter WHERE endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`, `DELETE FROM acknowledged WHERE endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`,
+			`DELETE FROM endpoint WHERE tenant = $1`, `DELETE FROM change WHERE tenant = $1`,
+		} {
 			if _, err := tx.exec(statement, string(id)); err != nil {
 				return err
 			}
