@@ -59,6 +59,13 @@ func (r Resident) Registration() jpki.Event {
 // Personalise does what a counter does with a blank card: has it ask for certificates with keys made on it, orders them,
 // writes them on the card and hands it over.
 func Personalise(ctx context.Context, station *client.Client, c *card.Card, holder, signPIN, authPIN string, kinds ...jpki.Kind) ([]client.Certificate, error) {
+	return personaliseWith(ctx, station, (*client.Client).Issue, c, holder, signPIN, authPIN, kinds...)
+}
+
+// ordering is one of the station's two ways to certificates: [client.Client.Issue] and [client.Client.Renew].
+type ordering func(station *client.Client, ctx context.Context, key string, o client.CertificateOrder) (client.Certificates, error)
+
+func personaliseWith(ctx context.Context, station *client.Client, do ordering, c *card.Card, holder, signPIN, authPIN string, kinds ...jpki.Kind) ([]client.Certificate, error) {
 	pins := map[jpki.Kind]string{jpki.CardSign: signPIN, jpki.CardAuth: authPIN}
 	order := client.CertificateOrder{Holder: holder, Token: c.ID()}
 	for _, k := range kinds {
@@ -68,7 +75,7 @@ func Personalise(ctx context.Context, station *client.Client, c *card.Card, hold
 		}
 		order.Requests = append(order.Requests, client.KeyRequest{Kind: k, Request: client.RequestPEM(request)})
 	}
-	answer, err := station.Issue(ctx, rand.Text(), order)
+	answer, err := do(station, ctx, rand.Text(), order)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	Lang   string    // of the story: en or ja
 	Out    io.Writer // where the story goes
 
+	Live     time.Duration // after the story: something happens to a resident so often; 0 means nothing does
+	LiveSeed uint64        // the same, the same order of what happens
+
 	HSM     bool   // on first start: the CAs' keys go into a SoftHSM token behind jpki-signer, remembered in Dir
 	Profile string // one of Profiles, remembered in Dir; empty: as before, or today's
 }
@@ -177,6 +180,9 @@ func (s *System) live(ctx context.Context) error {
 		return nil
 	}
 	s.tellAddresses()
+	if s.opt.Live > 0 {
+		return s.liveOn(ctx)
+	}
 	<-ctx.Done()
 	return nil
 }
