@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,15 +161,15 @@ func (l *life) step(ctx context.Context) error {
 // report tells what happened, to whom and what became of which certificates.
 func (l *life) report(p *person, what string, changed []client.Changed) {
 	slices.SortFunc(changed, func(a, b client.Changed) int { return cmp.Compare(b.Kind, a.Kind) })
-	text := ""
+	var text strings.Builder
 	for _, c := range changed {
 		state := string(c.State)
 		if c.Reason != "" {
 			state += " (" + c.Reason + ")"
 		}
-		text += "  " + string(c.Kind) + " " + state
+		text.WriteString("  " + string(c.Kind) + " " + state)
 	}
-	l.tell("%s %s  %s%s", pad(l.say(p.class.en, p.class.ja), 17), p.user, pad(what, 34), text)
+	l.tell("%s %s  %s%s", pad(l.say(p.class.en, p.class.ja), 17), p.user, pad(what, 34), text.String())
 }
 
 // arrive brings somebody new, whom the bank watches from the beginning.
