@@ -7,7 +7,9 @@ MAKEFLAGS   += --no-print-directory
 GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 10s
-SOAK     ?= 50
+SOAK     ?= 10m
+TIMES    ?= 50
+CARDS    ?= 100
 
 # nomsgpack keeps a codec nobody speaks here out of gin, and with it some megabytes out of the programs.
 # The others keep databases out that the enrolment library brings for state of its own: ours is in ca/store.
@@ -16,14 +18,14 @@ TESTFLAGS := -tags $(GOTAGS) -timeout 20m
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short race soak fuzz bench-ca bench-crl bench-front bench-night bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean bench-api lint-api bench-hsm
+.PHONY: help build run test test-short race cluster load soak soak-ca soak-cards fuzz bench-ca bench-crl bench-front bench-night bench-ocsp bench-verifier faults-ocsp golden generate fmt lint vulncheck clean bench-api lint-api bench-hsm bench-push upgrade soak-authority
 
 help: ## explain the targets
 	@echo "usage: make TARGET"; echo
 	@sed -En 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo; echo "  make run ARGS='-once'   passes flags to the sandbox"
 	@echo "  make fuzz FUZZTIME=1m   fuzzes for longer"
-	@echo "  make soak SOAK=500      soaks for longer"
+	@echo "  make soak SOAK=2h       soaks for longer"
 
 # jpki-signer alone loads vendors' libraries and so needs cgo; built without a C compiler, it has keys in files only.
 build: ## build every program into bin/, static, without cgo but for jpki-signer
@@ -34,7 +36,7 @@ build: ## build every program into bin/, static, without cgo but for jpki-signer
 	  else echo "no C compiler: bin/jpki-signer has keys in files only"; fi
 
 run: build ## build, then run everything in one process and play the life of a card (ARGS=…)
-	bin/jpki sandbox -dir var/sandbox $(ARGS)
+	bin/jpki sandbox -dir var/sandbox -samples $(ARGS)
 
 # -count=1: results depend on things go test cannot see, such as openssl and PostgreSQL.
 test: ## run all tests, with PostgreSQL, openssl and the rest; installs what is missing
@@ -50,15 +52,40 @@ race: ## run all tests under the race detector (needs a C compiler)
 	@deploy/test/install.sh
 	@CGO_ENABLED=1 JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test $(TESTFLAGS) -race -count=1 ./...
 
-soak: ## give the authority random commands and crashes, SOAK times as many as usual
-	@JPKI_SOAK=$(SOAK) JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test -tags $(GOTAGS) -timeout 12h -count=1 -run 'TestModel|TestCrash' ./ca
+# cluster-programs builds what a cluster runs, also a jpki-status whose clock and key can fail.
+.PHONY: cluster-programs
+cluster-programs: build
+	@CGO_ENABLED=0 $(GO) build -tags faults,$(GOTAGS) -trimpath -o bin/jpki-status-faults ./cmd/jpki-status
+
+cluster: cluster-programs ## run the whole production topology as processes on this machine until Enter or Ctrl-C (ARGS=-once: walk through a card's life and end)
+	@deploy/test/install.sh
+	@bin/cluster up $(ARGS)
+
+load: cluster-programs ## play a campaign day on such a cluster and report, with plots in var/cluster (ARGS='-seconds 120', -scale 0.5, -night 10000000, -failover)
+	@deploy/test/install.sh
+	@bin/cluster load $(ARGS)
+
+soak: cluster-programs ## break everything in such a cluster for SOAK, in the order of a seed, and check the promises meanwhile (SOAK=2h ARGS='-seed 7')
+	@deploy/test/install.sh
+	@bin/cluster soak -for $(SOAK) $(ARGS)
+
+soak-ca: ## give the authority random commands and crashes, TIMES as many as usual
+	@JPKI_SOAK=$(TIMES) JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test -tags $(GOTAGS) -timeout 12h -count=1 -run 'TestModel|TestCrash' ./ca
+
+soak-cards: ## personalise a hundred cards of today's, whose RSA-2048 keys they make themselves, in virtual readers (CARDS=500 for more)
+	@deploy/test/install.sh
+	@JPKI_CARDS=$(CARDS) JPKI_TEST_REQUIRE=1 $(GO) test -tags $(GOTAGS) -timeout 1h -count=1 -v -run TestPersonaliseTodaysCards ./cmd/jpki
+
+FROM ?= $(shell git rev-list -1 HEAD~1 -- cmd/jpki-ca)
+upgrade: ## take an authority of an earlier commit to this one under load, on one database (FROM=COMMIT)
+	@JPKI_UPGRADE_FROM=$(FROM) JPKI_TEST_REQUIRE=1 deploy/test/with-postgres.sh $(GO) test $(TESTFLAGS) -count=1 -v -run TestUpgrade ./cmd/jpki-ca
 
 fuzz: ## run each fuzz target for FUZZTIME, one after the other
 	@deploy/test/fuzz.sh $(FUZZTIME) -tags $(GOTAGS)
 
-bench-api: ## measure the verifier's API against the library it serves, per core, in one run (ARGS='-rounds N', -slice 1s)
+bench-api: ## measure the verifier's API against the library it serves, per core, on SQLite and PostgreSQL (ARGS='-rounds N', -slice 1s, -profile DIR)
 	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/benchapi ./cmd/internal/benchapi
-	@bin/benchapi $(ARGS)
+	@deploy/test/with-postgres.sh bin/benchapi $(ARGS)
 
 bench-ca: ## measure durable issuance against its limits, step-ca and cfssl in one run (ARGS='-short', -peers=false, -memory N)
 	@deploy/test/install.sh
@@ -86,6 +113,10 @@ bench-ocsp: ## measure jpki-status against its limits, nginx, cfssl, openssl and
 	@deploy/test/install-bench.sh
 	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/ ./cmd/jpki-status ./cmd/internal/benchocsp
 	@bin/benchocsp $(ARGS)
+
+bench-push: build ## measure how soon tenants are told of changes, a night's burst, and the memory of watches (ARGS='-rate N', -watches N, -burst N)
+	@CGO_ENABLED=0 $(GO) build -tags $(GOTAGS) -trimpath -o bin/benchpush ./cmd/internal/benchpush
+	@bin/benchpush $(ARGS)
 
 bench-verifier: ## measure verifications against their bare signature checks and against pkcs7 in one run (ARGS='-short', -only CAdES, -rounds N)
 	@$(GO) build -tags $(GOTAGS) -o bin/benchverifier ./cmd/internal/benchverifier
@@ -119,6 +150,14 @@ lint-api: ## check the verifier's OpenAPI document by Redocly's linter (needs no
 
 vulncheck: ## look for known vulnerabilities in what we link
 	@deploy/test/vulncheck.sh $(TOOL) govulncheck -tags $(GOTAGS) ./...
+
+.PHONY: sbom reproduce
+sbom: build ## write what the programs are made of to bin/sbom.cdx.json (CycloneDX)
+	@bin/sbom bin/jpki bin/jpki-ca bin/jpki-load bin/jpki-signer bin/jpki-status bin/jpki-verifier > bin/sbom.cdx.json
+	@echo bin/sbom.cdx.json
+
+reproduce: ## build every program twice, in two places, and compare the octets (minutes)
+	@GOFLAGS=-tags=$(GOTAGS) deploy/test/reproduce.sh var/reproduce 0:./cmd/jpki 0:./cmd/jpki-ca 0:./cmd/jpki-load 0:./cmd/jpki-status 0:./cmd/jpki-verifier 1:./cmd/jpki-signer
 
 clean: ## remove bin/ and var/ (the sandbox's data)
 	rm -rf bin var

@@ -43,11 +43,13 @@ const packages = `
 	verifier/jws:      verifier/primitive
 	verifier/cms:      verifier/primitive
 	verifier/pdf:      verifier/cms verifier/primitive
-	verifier/api:      verifier verifier/store
+	verifier/api:      ca/client verifier verifier/store verifier/push
 	verifier/push:     ca/client verifier/store
 	verifier/nightcheck: crl crl/snapshot
 	verifier/store:    -
 	verifier/client:   -
+	verifier/examples/accountopening: verifier/client
+	verifier/examples/login: verifier/client
 	ca:                ca/store ca/audit crl
 	ca/audit:          -
 	ca/client:         -
@@ -73,6 +75,7 @@ const rooms = `
 	github.com/pressly/goose/v3:         ca/store verifier/store
 	golang.org/x/crypto/ocsp:            ocsp cmd/internal/benchverifier
 	github.com/prometheus/client_golang: cmd/internal/boot
+	go.opentelemetry.io/otel:            cmd/internal/trace
 	github.com/redis/go-redis/v9:        ocsp/cache ca/relay cmd/internal/benchocsp
 	github.com/redis/rueidis:            cmd/internal/benchocsp
 	github.com/maypok86/otter/v2:        ocsp/cache

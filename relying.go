@@ -33,7 +33,10 @@ const (
 	CredentialEnded   ChangeClass = "ended" // for good, without a successor so far
 )
 
-// ChangeClasses lists all classes.
+// ChangesMissed is no class of what happened to somebody: it stands in a tenant's feed where the verifier may have missed changes.
+const ChangesMissed ChangeClass = "resync"
+
+// ChangeClasses lists all classes of what happens to persons.
 var ChangeClasses = []ChangeClass{AttributesChanged, CredentialRenewed, CredentialHeld, CredentialResumed, CredentialEnded}
 
 // An Item is one of the four attributes that a holder may consent to hand out.

@@ -50,7 +50,9 @@ type Config struct {
 	StationCAs  *x509.CertPool // who certifies stations; nil admits none
 	HoldRelease []jpki.Kind    // kinds whose suspension may end well; default: phone authentication certificates only
 	OpenKey     OpenKey        // opens the key of a generation that another process activated; nil: only keys that this one has used
-	SigningTime time.Duration  // bounds an issuance from its first signature to its record, whatever the caller's patience; 0 means 30 s
+	// ConsentsAtOnce lets consents hold from when they are received, not from midnight on: for sandboxes, where nobody waits for a day.
+	ConsentsAtOnce bool
+	SigningTime    time.Duration // bounds an issuance from its first signature to its record, whatever the caller's patience; 0 means 30 s
 }
 
 // An Authority is the certification authority. See the package comment.
@@ -74,6 +76,7 @@ type Authority struct {
 	recording   together[*issuance] // step 5
 	lookingUp   together[*lookUp]   // of stations
 	told        bell                // rings when a feed of changes has grown
+	atOnce      bool                // consents hold
 }
 
 // roundSize bounds how many issuances share a transaction.
@@ -89,7 +92,7 @@ func New(c Config) (*Authority, error) {
 			return nil, fmt.Errorf("ca: Config.%s is required", name)
 		}
 	}
-	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCerts: verifiedCerts{roots: c.StationCAs}, openKey: c.OpenKey, signingTime: c.SigningTime}
+	a := &Authority{store: c.Store, profile: c.Profile, statusURL: c.StatusURL, now: c.Now, rand: c.Rand, log: c.Log, stationCerts: verifiedCerts{roots: c.StationCAs}, openKey: c.OpenKey, signingTime: c.SigningTime, atOnce: c.ConsentsAtOnce}
 	if a.signingTime < 0 {
 		return nil, errors.New("ca: Config.SigningTime is negative")
 	}

@@ -235,6 +235,20 @@ func (a *Authority) Changes(ctx context.Context, by jpki.Actor, after int64, lim
 	}
 }
 
+// FeedBounds returns the position behind which all changes of the operator's feed are kept, and the feed's last: where somebody who
+// comes with another position can go on.
+func (a *Authority) FeedBounds(ctx context.Context, by jpki.Actor) (start, end int64, err error) {
+	if by.Role != jpki.Verifying {
+		return 0, 0, jpki.Errorf(jpki.Forbidden, "a %s has no feed of changes", by.Role)
+	}
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		o, err := tx.Operator(by.ID)
+		start, end = o.Forgotten, o.Position
+		return err
+	})
+	return start, end, err
+}
+
 // ForgetChanges removes changes that were derived longer ago than keep, and returns how many. Who comes with an older position is
 // told so.
 func (a *Authority) ForgetChanges(ctx context.Context, keep time.Duration) (removed int64, err error) {

@@ -280,7 +280,9 @@ func (a *Authority) GiveConsent(ctx context.Context, by jpki.Actor, t ConsentTex
 			ID: id, Tenant: t.Tenant, TenantName: tenant.Name, Operator: by.ID, User: u.ID, Holder: signer.Holder, Purpose: t.Purpose, Description: t.Description, Items: t.Items, Lang: t.Lang,
 			Version: t.Version, Reference: t.Reference, Text: t.Text, Document: document, Certificate: signer.ID, ReceivedAt: now,
 		}
-		c.ValidFrom, c.ValidUntil = consentPeriod(now)
+		if c.ValidFrom, c.ValidUntil = consentPeriod(now); a.atOnce {
+			c.ValidFrom = now.UTC()
+		}
 		if err := tx.AddConsent(c); err != nil {
 			return err
 		}

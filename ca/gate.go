@@ -46,13 +46,27 @@ func (i *Issuer) prepare(tbs []byte, c candidate) (*draft, error) {
 // sign signs a draft and returns the certificate, DER: the octets that were linted, with a signature. What comes back from
 // the signer is checked with a second implementation before anyone sees it, for a faulty signature can reveal the key.
 // An RSA key in this process has done so already: Go's signs nothing that it has not verified.
-func (i *Issuer) sign(d *draft) ([]byte, error) {
+func (i *Issuer) sign(d *draft) ([]byte, error) { return i.signFor(context.Background(), d) }
+
+// A contextSigner is a key that is told for which request it signs, and gives up when that ends.
+type contextSigner interface {
+	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// signFor is sign for a request.
+func (i *Issuer) signFor(ctx context.Context, d *draft) ([]byte, error) {
 	if d == nil || d.issuer != i || d.used.Swap(true) {
 		return nil, errors.New("the draft is none, another issuer's, or signed already")
 	}
 	h := i.algorithm.hash.New()
 	h.Write(d.tbs)
-	signature, err := i.Signer.Sign(rand.Reader, h.Sum(nil), i.algorithm.hash)
+	var signature []byte
+	var err error
+	if s, ok := i.Signer.(contextSigner); ok {
+		signature, err = s.SignContext(ctx, h.Sum(nil), i.algorithm.hash)
+	} else {
+		signature, err = i.Signer.Sign(rand.Reader, h.Sum(nil), i.algorithm.hash)
+	}
 	if err != nil {
 		return nil, jpki.WrapError(jpki.Unavailable, fmt.Errorf("sign with %s: %w", i.ID, err), "the signing key does not answer")
 	}
@@ -64,7 +78,7 @@ func (i *Issuer) sign(d *draft) ([]byte, error) {
 	return i.assemble(d.tbs, signature)
 }
 
-// signInTime signs a draft and returns the certificate, DER, or gives up when ctx ends: a signer knows no contexts and may
+// signInTime signs a draft and returns the certificate, DER, or gives up when ctx ends: a signer may know no contexts, and
 // hang. What it still signs then is thrown away; the number is answered for.
 func (i *Issuer) signInTime(ctx context.Context, d *draft) ([]byte, error) {
 	type result struct {
@@ -72,7 +86,7 @@ func (i *Issuer) signInTime(ctx context.Context, d *draft) ([]byte, error) {
 		err error
 	}
 	done := make(chan result, 1)
-	go func() { der, err := i.sign(d); done <- result{der, err} }()
+	go func() { der, err := i.signFor(ctx, d); done <- result{der, err} }()
 	select {
 	case r := <-done:
 		return r.der, r.err

@@ -332,7 +332,7 @@ func TestNothingIsSignedButDrafts(t *testing.T) {
 		}
 	}
 	slices.Sort(found["Sign"])
-	want := map[string][]string{"draft": {"prepare"}, "Sign": {"closePrimes", "sign"}} // the first is a number's sign
+	want := map[string][]string{"draft": {"prepare"}, "Sign": {"closePrimes", "signFor"}} // the first is a number's sign
 	if !maps.EqualFunc(found, want, slices.Equal) {
 		t.Errorf("found %v, want %v", found, want)
 	}

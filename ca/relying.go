@@ -47,6 +47,10 @@ func (a *Authority) RegisterTenant(ctx context.Context, by jpki.Actor, t store.T
 		return fmt.Errorf("draw key of users' identifiers: %w", err)
 	}
 	now := a.now()
+	behind, err := a.feedBegins(ctx, t.Operator, now)
+	if err != nil {
+		return err
+	}
 	return a.store.Update(ctx, func(tx *store.Tx) error {
 		s, err := tx.Station(t.Operator)
 		if err != nil {
@@ -63,7 +67,7 @@ func (a *Authority) RegisterTenant(ctx context.Context, by jpki.Actor, t store.T
 		case known.Operator != t.Operator:
 			return jpki.Errorf(jpki.Conflict, "the relying party is registered with another operator")
 		}
-		if err := tx.PutOperator(t.Operator, feed); err != nil {
+		if err := tx.PutOperator(t.Operator, feed, behind); err != nil {
 			return fmt.Errorf("record operator: %w", err)
 		}
 		if err := tx.PutTenant(t, now); err != nil {
@@ -71,6 +75,29 @@ func (a *Authority) RegisterTenant(ctx context.Context, by jpki.Actor, t store.T
 		}
 		return tx.Audit(now, by, "relying-party.registered", string(t.Number), map[string]any{"operator": t.Operator, "uses": t.Uses})
 	})
+}
+
+// feedBegins returns the position behind which an operator's feed begins if the operator is new. That is 0, but in a database that was
+// restored: an operator of this name may have been registered after the backup, and knows positions that are not to get another
+// meaning, as [Restored.Lift] sees to for those of the backup. It looks apart from the registration because it reads the audit record.
+func (a *Authority) feedBegins(ctx context.Context, operator string, now time.Time) (behind int64, err error) {
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Operator(operator); !errors.Is(err, jpki.UnknownTenant) {
+			return err
+		}
+		_, _, err := tx.FenceRaised()
+		switch {
+		case err == nil:
+			behind = now.UnixMicro()
+		case errors.Is(err, jpki.NotFound):
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("find where the feed begins: %w", err)
+	}
+	return behind, nil
 }
 
 // EndTenant ends a relying party's registration: its operator gets nothing more for it.

@@ -375,6 +375,7 @@ type Lifted struct {
 	Sources  []string  // reconciled with, in order, each with its counts
 	Sum      Reconciled
 	Position int64 // of the status log, which goes on from there
+	Feeds    int64 // of changes for relying parties, whose positions jumped: their followers have to look at all users anew
 }
 
 // ErrNotReconciled is why a fence stays: nothing was reconciled since it was raised.
@@ -382,6 +383,9 @@ var ErrNotReconciled = errors.New("the database has not been reconciled with any
 
 // Lift takes the fence away and says what was reconciled, as the audit record has it since the fence was raised. Without
 // any source it refuses, unless that is what the operator wants: then nobody has seen anything since the backup.
+//
+// The positions of relying parties' feeds jump to the time in microseconds: nobody was ever told a million changes a second, so that is behind
+// all that anybody was told, in every earlier life of this database too.
 func (r *Restored) Lift(ctx context.Context, withoutSources bool) (l Lifted, err error) {
 	if err := r.check(); err != nil {
 		return l, err
@@ -419,10 +423,15 @@ func (r *Restored) Lift(ctx context.Context, withoutSources bool) (l Lifted, err
 		if l.Position, err = tx.StatusEnd(); err != nil {
 			return err
 		}
-		if err := tx.Audit(r.Now(), r.By, "fence.lifted", "restored", struct {
-			Sources int `json:"sources"`
+		now := r.Now()
+		if l.Feeds, err = tx.JumpFeeds(now.UnixMicro()); err != nil {
+			return err
+		}
+		if err := tx.Audit(now, r.By, "fence.lifted", "restored", struct {
+			Sources int   `json:"sources"`
+			Feeds   int64 `json:"feeds"`
 			Reconciled
-		}{len(l.Sources), l.Sum}); err != nil {
+		}{len(l.Sources), l.Feeds, l.Sum}); err != nil {
 			return err
 		}
 		return tx.LiftFence()

@@ -124,13 +124,13 @@ func (p *Publisher) publish(ctx context.Context, t target, delta, update bool) (
 	whole := st == nil || now.Sub(st.baseTime) >= p.cfg.Period
 	switch {
 	case delta && whole || !update && !delta: // a delta that has no base yet comes with it
-		return list.whole(ctx, deltas, number, now)
+		return list.whole(ctx, deltas, number)
 	case !delta && update && (whole || p.cfg.Changes == nil):
-		return list.whole(ctx, deltas, number, now)
+		return list.whole(ctx, deltas, number)
 	case delta || deltas != nil && list.known.bodyEnd >= p.cfg.DeltaAlone:
-		return deltas.sinceBase(ctx, st, nil, number, now)
+		return deltas.sinceBase(ctx, st, nil, number)
 	}
-	return list.incremental(ctx, deltas, st, number, now)
+	return list.incremental(ctx, deltas, st, number)
 }
 
 func (p *Publisher) path(id ID, delta bool) string {
@@ -204,7 +204,7 @@ func unchanged(a, b os.FileInfo) bool {
 }
 
 // whole makes a list from the source; it becomes the base of deltas.
-func (l *publication) whole(ctx context.Context, deltas *publication, number *big.Int, now time.Time) (string, error) {
+func (l *publication) whole(ctx context.Context, deltas *publication, number *big.Int) (string, error) {
 	entries, mark, err := l.p.cfg.Source.Revoked(ctx, l.t.scope.Issuer, l.t.scope.Partition)
 	if err != nil {
 		return failed, fmt.Errorf("read what is revoked: %w", err)
@@ -212,20 +212,20 @@ func (l *publication) whole(ctx context.Context, deltas *publication, number *bi
 	st := &state{number: number, position: mark.Position, base: number, basePosition: mark.Position, baseTime: mark.AsOf}
 	template := l.template(number, mark.AsOf, l.p.cfg.Validity)
 	encoded := streamed(entries, l.known.bodyEnd-l.known.bodyStart)
-	if outcome, err := l.replace(ctx, template, encoded, gate{now: now}, st); err != nil || deltas == nil {
+	if outcome, err := l.replace(ctx, template, encoded, gate{}, st); err != nil || deltas == nil {
 		return outcome, err
 	}
-	return deltas.make(ctx, st, nil, mark, number, now)
+	return deltas.make(ctx, st, nil, mark, number)
 }
 
 // incremental makes a list of the published one and what has changed since.
-func (l *publication) incremental(ctx context.Context, deltas *publication, st *state, number *big.Int, now time.Time) (string, error) {
+func (l *publication) incremental(ctx context.Context, deltas *publication, st *state, number *big.Int) (string, error) {
 	changes, mark, err := l.p.cfg.Changes.Changes(ctx, l.t.scope.Issuer, l.t.scope.Partition, st.position, maxChanges)
 	switch {
 	case err != nil:
 		return failed, fmt.Errorf("read what has changed: %w", err)
 	case len(changes) > maxChanges:
-		return l.whole(ctx, deltas, number, now)
+		return l.whole(ctx, deltas, number)
 	}
 	changes = latest(changes)
 	encoded, err := edited(l.prev, l.known, changes)
@@ -234,14 +234,14 @@ func (l *publication) incremental(ctx context.Context, deltas *publication, st *
 	}
 	next := *st
 	next.number, next.position = number, mark.Position
-	if outcome, err := l.replace(ctx, l.template(number, mark.AsOf, l.p.cfg.Validity), encoded, gate{now: now, changes: changes}, &next); err != nil || deltas == nil {
+	if outcome, err := l.replace(ctx, l.template(number, mark.AsOf, l.p.cfg.Validity), encoded, gate{changes: changes}, &next); err != nil || deltas == nil {
 		return outcome, err
 	}
-	return deltas.sinceBase(ctx, &next, &mark, number, now)
+	return deltas.sinceBase(ctx, &next, &mark, number)
 }
 
 // sinceBase makes a delta of what has changed since its base; with a mark, of no more than the complete CRL of the same number knows.
-func (l *publication) sinceBase(ctx context.Context, st *state, upTo *Mark, number *big.Int, now time.Time) (string, error) {
+func (l *publication) sinceBase(ctx context.Context, st *state, upTo *Mark, number *big.Int) (string, error) {
 	changes, mark, err := l.p.cfg.Changes.Changes(ctx, l.t.scope.Issuer, l.t.scope.Partition, st.basePosition, maxChanges)
 	if err != nil {
 		return failed, fmt.Errorf("read what has changed: %w", err)
@@ -258,9 +258,9 @@ func (l *publication) sinceBase(ctx context.Context, st *state, upTo *Mark, numb
 		if list.prev != nil && number.Cmp(list.known.number) <= 0 {
 			number = new(big.Int).Add(list.known.number, big.NewInt(1))
 		}
-		return list.whole(ctx, l, number, now)
+		return list.whole(ctx, l, number)
 	}
-	return l.make(ctx, st, latest(changes), mark, number, now)
+	return l.make(ctx, st, latest(changes), mark, number)
 }
 
 func laterOf(a, b time.Time) time.Time {
@@ -271,7 +271,7 @@ func laterOf(a, b time.Time) time.Time {
 }
 
 // make makes a delta of changes.
-func (l *publication) make(ctx context.Context, st *state, changes []Change, mark Mark, number *big.Int, now time.Time) (string, error) {
+func (l *publication) make(ctx context.Context, st *state, changes []Change, mark Mark, number *big.Int) (string, error) {
 	entries := func(yield func(Entry) bool) {
 		for _, c := range changes {
 			if !yield(Entry{c.Serial, c.At, c.reason()}) {
@@ -284,7 +284,7 @@ func (l *publication) make(ctx context.Context, st *state, changes []Change, mar
 	}}
 	template := l.template(number, mark.AsOf, 2*l.p.cfg.DeltaPeriod)
 	template.Base = st.base
-	return l.replace(ctx, template, encoded, gate{now: now, changes: changes, exactly: true}, nil)
+	return l.replace(ctx, template, encoded, gate{changes: changes, exactly: true}, nil)
 }
 
 func (l *publication) template(number *big.Int, asOf time.Time, validity time.Duration) Template {
@@ -297,6 +297,7 @@ func (l *publication) template(number *big.Int, asOf time.Time, validity time.Du
 
 // replace builds a list, has it pass the gate and gives it the published one's name.
 func (l *publication) replace(ctx context.Context, template Template, entries body, g gate, st *state) (outcome string, err error) {
+	g.now = l.p.cfg.Now() // later than the source's look, whose time the list has
 	d, err := newDraft(l.path, template, entries)
 	if err != nil {
 		return failed, fmt.Errorf("build CRL %s: %w", l.t.scope.ID(), err)

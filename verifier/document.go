@@ -32,6 +32,9 @@ type DocumentConfig struct {
 	// Sources are asked in their order, after what the document brings, until a status is established. None means that only
 	// documents that bring current lists or answers can pass: nothing is fetched unless a source fetches it.
 	Sources []RevocationSource
+	// PolicyDocuments are the texts of signature policies that the relying party has read. A signature that names one of them must have
+	// signed its digest; one without is compared with the text that it brings itself.
+	PolicyDocuments []SignaturePolicyDocument
 	// TokenIssuers are those whose validation tokens are believed ([Verifier.VerifyToken]); nobody's without any.
 	TokenIssuers []TokenIssuer
 	// TokenAudience are the names under which this relying party is one that a token is for. One for others only is refused.
@@ -73,7 +76,8 @@ type DocumentInput struct {
 	// TokenHash has the digests computed that [DocumentResult.Tokens] needs. Zero computes none; see [TokenHash].
 	TokenHash crypto.Hash
 
-	keys *cms.Cache
+	keys     *cms.Cache
+	policies map[string][]byte
 }
 
 // A DocumentResult is a verdict with its reasons and its evidence. It contains personal data in the signers' Attributes,
@@ -111,12 +115,13 @@ type SignatureResult struct {
 	Attributes    *jpki.Attributes  `json:"attributes,omitempty"` // only if TOTAL-PASSED, and the policy hands them out
 	Level         string            `json:"level"`                // as in CAdES-B-T
 	Scope         Scope             `json:"scope"`
-	Countersigns  bool              `json:"countersigns,omitempty"`     // it is over another signature
-	PolicyID      string            `json:"signature_policy,omitempty"` // the signer's, by identifier; "implied" or "unreadable" without one
-	Commitments   []string          `json:"commitments,omitempty"`      // what the signer says the signature is for: identifiers
-	ClaimsRoles   bool              `json:"claims_roles,omitempty"`     // the signer says who else she is, without proof
-	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`      // what the signer says, without proof
-	BestTime      time.Time         `json:"best_time"`                  // the earliest at which it is proven to have existed
+	Countersigns  bool              `json:"countersigns,omitempty"`              // it is over another signature
+	PolicyID      string            `json:"signature_policy,omitempty"`          // the signer's, by identifier; "implied" or "unreadable" without one
+	Policy        *PolicyFacts      `json:"signature_policy_document,omitempty"` // of what the signer's rules are written in; nil without an identifier
+	Commitments   []string          `json:"commitments,omitempty"`               // what the signer says the signature is for: identifiers
+	ClaimsRoles   bool              `json:"claims_roles,omitempty"`              // the signer says who else she is, without proof
+	ClaimedTime   time.Time         `json:"claimed_time,omitzero"`               // what the signer says, without proof
+	BestTime      time.Time         `json:"best_time"`                           // the earliest at which it is proven to have existed
 	BestTimeProof TimeProof         `json:"best_time_proof"`
 	TimeStamps    []TimeStampResult `json:"time_stamps"`
 	StatusFailure path.StatusCode   `json:"status_failure,omitempty"` // with [StatusNotEstablished]: why
@@ -199,6 +204,7 @@ type documents struct {
 	anchors, stampAnchors []*path.Certificate
 	known                 []*path.Certificate
 	sources               []RevocationSource
+	policies              map[string][]byte // documents of signature policies, by identifier
 	tokenIssuers          []TokenIssuer
 	tokenAudience         []string
 	cache                 *path.Cache
@@ -241,6 +247,9 @@ func newDocuments(cfg DocumentConfig, skew time.Duration) (*documents, error) {
 			}
 			*list.to = append(*list.to, parsed)
 		}
+	}
+	if d.policies, err = policyDocuments(cfg.PolicyDocuments); err != nil {
+		return nil, fmt.Errorf("documents: %w", err)
 	}
 	if d.tokenIssuers, err = tokenIssuers(cfg.TokenIssuers); err != nil {
 		return nil, fmt.Errorf("documents: %w", err)
@@ -316,7 +325,7 @@ func (v *Verifier) read(in DocumentInput) (*Evidence, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.keys = v.documents.keys
+	in.keys, in.policies = v.documents.keys, v.documents.policies
 	// 1.
 	if in.Format == FormatAuto {
 		if in.Format, err = detect(in.Reader, in.Size); err != nil {

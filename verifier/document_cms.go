@@ -55,7 +55,7 @@ func readCMS(in *DocumentInput, e *Evidence) error {
 
 // addCMS adds a signature and those that countersign it.
 func addCMS(in *DocumentInput, e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) {
-	f := cmsFacts(e, s, scope, level, counter)
+	f := cmsFacts(in, e, s, scope, level, counter)
 	ref := "content"
 	if counter {
 		ref = "signature"
@@ -78,9 +78,9 @@ func (f *Facts) bindCMS(in *DocumentInput, s *cms.Signature, ref string) {
 	}
 }
 
-func cmsFacts(e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) Facts {
+func cmsFacts(in *DocumentInput, e *Evidence, s *cms.Signature, scope Scope, level string, counter bool) Facts {
 	f := Facts{
-		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID, Commitments: s.Commitments, ClaimsRoles: s.ClaimsRoles,
+		Integrity: cmsCodes[s.Integrity], Detail: s.Detail, Certificate: s.Certificate, Named: s.Reference != "", PolicyID: s.PolicyID, Policy: in.comparePolicy(s.PolicyID, s.Policy), Commitments: s.Commitments, ClaimsRoles: s.ClaimsRoles,
 		ClaimedTime: s.SigningTime.UTC(), Level: level, Scope: scope, Countersigns: counter,
 	}
 	f.sign(s.Key, s.Algorithm)
@@ -114,7 +114,7 @@ func stampFacts(e *Evidence, kind StampKind, t cms.TimeStamp) StampFacts {
 		e.bring(t.Token.Data.Certificates, t.Token.Data.CRLs, t.Token.Data.OCSPs)
 	}
 	if t.Authority != nil {
-		out.Token = cmsFacts(e, t.Authority, Scope{}, "RFC3161", false)
+		out.Token = cmsFacts(&DocumentInput{}, e, t.Authority, Scope{}, "RFC3161", false)
 	}
 	out.Token.Integrity, out.Token.Detail = cmsCodes[t.Integrity], t.Detail
 	return out

@@ -15,6 +15,7 @@ const (
 	SubRevokedCANoPOE              SubIndication = "REVOKED_CA_NO_POE"
 	SubTimeStampOrderFailure       SubIndication = "TIMESTAMP_ORDER_FAILURE"
 	SubSignaturePolicyNotAvailable SubIndication = "SIGNATURE_POLICY_NOT_AVAILABLE"
+	SubPolicyProcessingError       SubIndication = "POLICY_PROCESSING_ERROR"
 	SubNoPOE                       SubIndication = "NO_POE"
 )
 
@@ -26,6 +27,8 @@ const (
 	SigningCertificateMissing Code = "signing-certificate-missing" // it is not at hand, or not the one that was named
 	SigningCertificateUnnamed Code = "signing-certificate-unnamed" // the policy wants its name signed, and it is not
 	SignaturePolicyUnknown    Code = "signature-policy-unknown"    // the signer demands rules that are not at hand
+	SignaturePolicyMissing    Code = "signature-policy-missing"    // they are agreed to by name, and their text is not at hand
+	SignaturePolicyMismatch   Code = "signature-policy-mismatch"   // their text is not the one that was signed
 	SignatureExpired          Code = "signature-expired"           // by what the signer says of it
 	SignedDataMissing         Code = "signed-data-missing"         // detached, and nobody brought it
 	TimeStampOrder            Code = "time-stamp-order"            // time-stamps contradict one another
@@ -70,6 +73,16 @@ var documentVerdicts = []verdict{
 		SignaturePolicyUnknown, Indeterminate, SubSignaturePolicyNotAvailable,
 		Text{"The signer refers to a signature policy that this verifier's policy does not name.", "署名者が参照する署名ポリシーは、この検証ポリシーで認められていません。"},
 		Text{"Read that policy and, if you agree, add its identifier to yours.", "その署名ポリシーの内容を確認し、同意できる場合は識別子を検証ポリシーに追加してください。"},
+	},
+	{
+		SignaturePolicyMissing, Indeterminate, SubSignaturePolicyNotAvailable,
+		Text{"The text of the signature policy is not at hand, so that it cannot be compared with what was signed.", "署名ポリシーの文書が手元にないため、署名時のものと照合できません。"},
+		Text{"Give the verifier the document of that policy, from a place you trust.", "信頼できる入手元から署名ポリシーの文書を取得し、検証に指定してください。"},
+	},
+	{
+		SignaturePolicyMismatch, Indeterminate, SubPolicyProcessingError,
+		Text{"The text of the signature policy is not the one whose digest was signed.", "署名ポリシーの文書が、署名時に指定されたものと一致しません。"},
+		Text{"Get the version of the policy that was in force when it was signed; if it is the right one, refuse.", "署名時に有効だった版の文書を入手してください。それでも一致しない場合は拒否してください。"},
 	},
 	{
 		SignatureExpired, Indeterminate, SubSigConstraintsFailure,

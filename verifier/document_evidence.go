@@ -49,6 +49,7 @@ type Facts struct {
 	Hash         string       `json:"hash"`
 	Named        bool         `json:"named"`               // the signature covers a reference to the certificate
 	PolicyID     string       `json:"policy_id,omitempty"` // of the signature policy; "implied" or "unreadable" without an identifier
+	Policy       *PolicyFacts `json:"policy,omitempty"`    // of its document; nil without an identifier
 	Commitments  []string     `json:"commitments,omitempty"`
 	ClaimsRoles  bool         `json:"claims_roles,omitempty"`
 	ClaimedTime  time.Time    `json:"claimed_time,omitzero"`
@@ -61,7 +62,7 @@ type Facts struct {
 	Binding      *Binding     `json:"binding,omitempty"` // only if it is intact and DocumentInput.TokenHash asked for it
 }
 
-// A Binding has digests by which a validation token refers to one signature and to nothing else (RFC 9321 §3.2.3.3 and §3.2.3.4).
+// A Binding has digests by which a validation token refers to one signature and to nothing else (RFC 9321 §3.2.5 and §3.2.6).
 type Binding struct {
 	Hash  string      `json:"hash"`         // sha256, sha384 or sha512
 	ID    string      `json:"id,omitempty"` // of an XML signature

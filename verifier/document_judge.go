@@ -155,7 +155,7 @@ func (t *trial) failed(id CheckID, code Code, final bool, detail string) *Signat
 
 func (j *judgement) trial(f *Facts) *trial {
 	return &trial{judgement: j, f: f, sealed: j.at, out: &SignatureResult{
-		PolicyID: f.PolicyID, Commitments: f.Commitments, ClaimsRoles: f.ClaimsRoles,
+		PolicyID: f.PolicyID, Policy: f.Policy, Commitments: f.Commitments, ClaimsRoles: f.ClaimsRoles,
 		Level: f.Level, Scope: f.Scope, Countersigns: f.Countersigns, ClaimedTime: f.ClaimedTime, BestTime: j.at, BestTimeProof: ByValidation,
 		Checks: []Check{}, TimeStamps: []TimeStampResult{}, Evidence: []EvidenceRef{},
 	}}
@@ -211,10 +211,11 @@ func (j *judgement) signature(ctx context.Context, f *Facts) (*SignatureResult, 
 		return t.out, nil
 	}
 	// 2.
-	if !j.demand.agrees(f.PolicyID) {
-		return t.fail(CheckVCI, SignaturePolicyUnknown, false, "signature policy "+f.PolicyID)
+	code, detail := t.signaturePolicy()
+	if code != OK {
+		return t.fail(CheckVCI, code, false, detail)
 	}
-	t.pass(CheckVCI, "policy "+j.demand.Name)
+	t.pass(CheckVCI, "policy "+j.demand.Name+"; "+detail)
 	until, admitted := j.demand.admits(f)
 	switch {
 	case !admitted:

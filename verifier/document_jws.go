@@ -44,7 +44,7 @@ func readJSON(in *DocumentInput, e *Evidence) error {
 	for _, s := range signatures {
 		v := s.Verify()
 		f := Facts{
-			Certificate: v.Certificate, Named: len(s.Header.References) > 0 || len(s.Header.Certificates) > 0, PolicyID: s.Header.PolicyID, Commitments: s.Header.Commitments, ClaimsRoles: s.Header.ClaimsRoles,
+			Certificate: v.Certificate, Named: len(s.Header.References) > 0 || len(s.Header.Certificates) > 0, PolicyID: s.Header.PolicyID, Policy: in.comparePolicy(s.Header.PolicyID, s.Header.Policy), Commitments: s.Header.Commitments, ClaimsRoles: s.Header.ClaimsRoles,
 			ClaimedTime: s.Header.SigningTime.UTC(), NotBefore: s.Header.NotBefore.UTC(), NotAfter: s.Header.Expires.UTC(),
 			Level: "JWS", Scope: Scope{Whole: !s.Inside}, Countersigns: s.Inside,
 		}

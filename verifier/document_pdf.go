@@ -35,7 +35,7 @@ func readPDF(in *DocumentInput, e *Evidence) error {
 			e.bring(v.Data.Certificates, v.Data.CRLs, v.Data.OCSPs)
 		}
 		if s := doc.Signatures[i]; s.SubFilter != pdf.DocStamp {
-			f := pdfFacts(doc, verdicts, i, e)
+			f := pdfFacts(in, doc, verdicts, i, e)
 			if len(v.Signatures) == 1 {
 				f.bindCMS(in, v.Signatures[0], strings.Trim(fmt.Sprint(s.ByteRange), "[]")) // RFC 9321 appendix B.2.3
 			}
@@ -52,7 +52,7 @@ func readPDF(in *DocumentInput, e *Evidence) error {
 }
 
 // pdfFacts collects what is known of one signature, with the document time-stamps over it.
-func pdfFacts(doc *pdf.Document, verdicts []pdf.Verdict, i int, e *Evidence) Facts {
+func pdfFacts(in *DocumentInput, doc *pdf.Document, verdicts []pdf.Verdict, i int, e *Evidence) Facts {
 	s, v := doc.Signatures[i], verdicts[i]
 	note := fmt.Sprintf("revision %d of %d", s.Revision+1, len(doc.Revisions))
 	if v.Modification != pdf.Unchanged {
@@ -62,7 +62,7 @@ func pdfFacts(doc *pdf.Document, verdicts []pdf.Verdict, i int, e *Evidence) Fac
 	f := Facts{Integrity: OK, Level: string(v.Baseline), Scope: scope}
 	switch {
 	case len(v.Signatures) == 1:
-		f = cmsFacts(e, v.Signatures[0], scope, string(v.Baseline), false)
+		f = cmsFacts(in, e, v.Signatures[0], scope, string(v.Baseline), false)
 	case v.Err == nil:
 		f.Integrity, f.Detail = MalformedSignature, "no CMS signature"
 	}

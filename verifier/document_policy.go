@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -38,7 +37,8 @@ type DocumentPolicy struct {
 	// RequireNamedCertificate refuses signatures that do not cover a reference to the signer's certificate, as AdES do.
 	RequireNamedCertificate bool `json:"require_named_certificate,omitempty"`
 	// SignaturePolicies are the identifiers of signature policies that are agreed to, "implied" for one without; "*" agrees to any
-	// unread. A signature with another, or one that cannot be read, is INDETERMINATE (EN 319 102-1 §5.2.4).
+	// unread. A signature with another, or one that cannot be read, is INDETERMINATE (EN 319 102-1 §5.2.4), and so is one with a
+	// policy that is named here if its document is neither in [DocumentConfig] nor with the signature, or is not the one signed.
 	SignaturePolicies []string `json:"signature_policies,omitempty"`
 	// MaxRevocationAge is how many seconds old data on revocation may be, at most 31 days; 0 means that their own nextUpdate decides.
 	MaxRevocationAge int `json:"max_revocation_age_seconds,omitempty"`
@@ -269,10 +269,11 @@ func (p DocumentPolicy) compile() (*documentDemand, error) {
 	return d, errors.Join(errs...)
 }
 
-// agrees reports whether a signature policy is one that is agreed to. XAdES and JAdES write an object identifier as a URN.
-func (d *documentDemand) agrees(id string) bool {
-	bare := func(s string) string { return strings.TrimPrefix(s, "urn:oid:") }
-	return id == "" || slices.ContainsFunc(d.SignaturePolicies, func(s string) bool { return s == "*" || bare(s) == bare(id) })
+// agrees reports whether a signature policy is one that is agreed to, and whether by its name. XAdES and JAdES write an object
+// identifier as a URN.
+func (d *documentDemand) agrees(id string) (named, agreed bool) {
+	named = slices.ContainsFunc(d.SignaturePolicies, func(s string) bool { return barePolicy(s) == barePolicy(id) })
+	return named, named || id == "" || slices.Contains(d.SignaturePolicies, "*")
 }
 
 // oldHash is what policies call a hash function that they may admit for the past alone.

@@ -113,6 +113,7 @@ type file struct {
 	sha1     bool   // as the hash function
 	noCert   bool   // without the signer's certificate
 	policy   string // signature policy
+	hashed   []byte // OtherHashAlgAndValue of that policy; of nothing by SHA-256 if empty
 	attrs    [][]byte
 	stamp    func(value []byte) [][]byte // unsigned attributes
 	certs    [][]byte
@@ -141,7 +142,10 @@ func (f file) der(t *testing.T) []byte {
 		attrs = append(attrs, attribute("1.2.840.113549.1.9.16.2.47", tlv(0x30, tlv(0x30, tlv(0x30, tlv(4, certSum[:]))))))
 	}
 	if f.policy != "" {
-		attrs = append(attrs, attribute("1.2.840.113549.1.9.16.2.15", tlv(0x30, must(asn1.Marshal(oid(f.policy))), tlv(0x30, tlv(0x30, must(asn1.Marshal(oid(hashID)))), tlv(4, digest(nil))))))
+		if f.hashed == nil {
+			f.hashed = tlv(0x30, tlv(0x30, must(asn1.Marshal(oid(hashID)))), tlv(4, digest(nil)))
+		}
+		attrs = append(attrs, attribute("1.2.840.113549.1.9.16.2.15", tlv(0x30, must(asn1.Marshal(oid(f.policy))), f.hashed)))
 	}
 	slices.SortFunc(attrs, bytes.Compare)
 	value := must(f.by.key.Sign(rand.Reader, digest(tlv(0x31, attrs...)), hash))

@@ -59,6 +59,7 @@ func readXML(in *DocumentInput, e *Evidence) error {
 		if p := s.Properties; p != nil {
 			e.bring(p.CertificateValues, p.CRLs, p.OCSPs)
 			f.ClaimedTime, f.PolicyID, f.Named, f.Level = p.SigningTime.UTC(), p.PolicyID, len(p.Certificates) > 0, "XAdES"
+			f.Policy = in.comparePolicy(p.PolicyID, p.Policy)
 			f.Commitments, f.ClaimsRoles = p.Commitments, p.ClaimsRoles
 			certificates := slices.Concat(s.KeyInfo.Certificates, p.CertificateValues)
 			for i := range p.Stamps {

@@ -191,11 +191,17 @@ func (o *OCSP) Check(ctx context.Context, leaf, issuer *x509.Certificate, _ time
 	if resp.Status != ocsp.Successful {
 		return Revocation{}, &StatusError{Failure: SourceRefused, Err: fmt.Errorf("responder answered %s", resp.Status)}
 	}
+	// 3 and 4.
+	return revocationIn(resp, serial, issuer, nonce, o.now(), o.skew, source.String())
+}
+
+// revocationIn is what a response says of a certificate, if it may be believed: steps 3 and 4 of [OCSP.Check]. A stored response has no nonce to
+// be held against, and is believed as of when it was got.
+func revocationIn(resp *ocsp.Response, serial jpki.Serial, issuer *x509.Certificate, nonce []byte, now time.Time, skew time.Duration, source string) (Revocation, error) {
 	// 3. Who says so, and in answer to us?
-	now := o.now()
-	if err := resp.Verify(ocsp.VerifyOptions{Issuer: issuer, At: now, Nonce: nonce, Skew: o.skew}); err != nil {
+	if err := resp.Verify(ocsp.VerifyOptions{Issuer: issuer, At: now, Nonce: nonce, Skew: skew}); err != nil {
 		failure := ResponderWrong
-		if subtle.ConstantTimeCompare(nonce, resp.Nonce) != 1 {
+		if nonce != nil && subtle.ConstantTimeCompare(nonce, resp.Nonce) != 1 {
 			failure = NonceWrong
 		}
 		return Revocation{}, &StatusError{Failure: failure, Err: err}
@@ -205,12 +211,15 @@ func (o *OCSP) Check(ctx context.Context, leaf, issuer *x509.Certificate, _ time
 	if err != nil {
 		return Revocation{}, &StatusError{Failure: OtherCertificate, Err: err}
 	}
-	if err := answer.Fresh(now, o.skew, maxStatusAge); err != nil {
+	if err := answer.Fresh(now, skew, maxStatusAge); err != nil {
 		return Revocation{}, &StatusError{Failure: AnswerNotCurrent, Err: err}
 	}
 	rev := Revocation{
-		State: jpki.Good, Source: source.String(), ThisUpdate: answer.ThisUpdate, NextUpdate: answer.NextUpdate,
+		State: jpki.Good, Source: source, ThisUpdate: answer.ThisUpdate, NextUpdate: answer.NextUpdate,
 		CheckedAt: now, Evidence: resp.Raw, Format: mediaResponse,
+	}
+	if rev.signed, err = proofOf(resp.Raw, issuer); err != nil { // two readers, and one of them is wrong
+		return Revocation{}, &StatusError{Failure: ResponderWrong, Err: err}
 	}
 	switch {
 	case answer.Unknown:

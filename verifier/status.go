@@ -37,7 +37,9 @@ type Revocation struct {
 	CheckedAt  time.Time   `json:"checked_at"`                // when the source was asked
 	Age        int         `json:"age_seconds"`               // from ThisUpdate to CheckedAt, at least 0; filled by the Verifier
 	Evidence   []byte      `json:"evidence,omitempty"`        // what was signed, for OCSP the response in DER
-	Format     string      `json:"evidence_format,omitempty"` // media type of Evidence
+	Format     string      `json:"evidence_format,omitempty"` // media type of Evidence; an OCSP response's algorithms are held against the policy
+
+	signed []path.SignedBy // what Evidence is signed with, if it is known already
 }
 
 // MarshalJSON adds the reason by its name in RFC 5280 §5.3.1.
@@ -73,13 +75,14 @@ const (
 	OtherCertificate   StatusFailure = "other-certificate"   // the answer is about another certificate
 	AnswerNotCurrent   StatusFailure = "answer-not-current"  // expired, older than the policy accepts, or of the future
 	CheckFailed        StatusFailure = "check-failed"        // the checker returned an error without a name
+	AnswerWeak         StatusFailure = "answer-weak"         // signed by an algorithm or key that the policy does not rely on, or not any more
 	AnswerInconsistent StatusFailure = "answer-inconsistent" // a state that is none, or a revocation without time
 )
 
 // StatusFailures lists every failure.
 var StatusFailures = []StatusFailure{
 	NotChecked, NoSource, SourceNotAllowed, Unreachable, TimedOut, HTTPFailure, Redirected, AnswerTooLarge, AnswerMalformed, SourceRefused,
-	NonceWrong, ResponderWrong, OtherCertificate, AnswerNotCurrent, CheckFailed, AnswerInconsistent,
+	NonceWrong, ResponderWrong, OtherCertificate, AnswerNotCurrent, CheckFailed, AnswerWeak, AnswerInconsistent,
 }
 
 // A StatusError says why a status could not be established and when to ask again.
@@ -137,6 +140,10 @@ func (e *evaluation) status(ctx context.Context, leaf, issuer *x509.Certificate)
 	case rev.ThisUpdate.IsZero(), rev.ThisUpdate.After(now.Add(e.v.skew)), rev.ThisUpdate.Before(e.at.Add(-e.demand.maxAge)),
 		!rev.NextUpdate.IsZero() && rev.NextUpdate.Before(e.at.Add(-e.v.skew)):
 		return failed(AnswerNotCurrent, 0)
+	}
+	if weak := e.demand.admitsProof(&rev, issuer, now); weak != nil {
+		e.res.Cause = weak
+		return failed(weak.Failure, 0)
 	}
 	switch rev.State {
 	case jpki.Good, Unknown:

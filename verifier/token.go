@@ -49,7 +49,7 @@ const (
 )
 
 // TokenHash returns what [DocumentInput.TokenHash] should be for tokens that are signed by the key of a certificate: RFC 9321
-// §3.2.3 wants digests and signature to be by one hash function.
+// §3.2.10 wants digests and signature to be by one hash function.
 func TokenHash(c *x509.Certificate) (crypto.Hash, error) {
 	key, err := primitive.CertificateKey(c.Raw)
 	if err != nil {
@@ -129,7 +129,7 @@ type tokenTime struct {
 	Extension map[string]string `json:"ext,omitempty"`
 }
 
-// tokenResults are the results of RFC 9321 §3.2.3.5.
+// tokenResults are the results of RFC 9321 §3.2.7.
 var tokenResults = map[Indication]string{TotalPassed: "PASSED", TotalFailed: "FAILED", Indeterminate: "INDETERMINATE"}
 
 // TokenPolicy is how tokens name the policy: with its digest, so that one of that name that was changed is another.
@@ -225,7 +225,8 @@ func (r *DocumentResult) tokenSignature(i int, issuer string) (out tokenSignatur
 	for _, d := range b.Data {
 		out.Data = append(out.Data, tokenData{d.Ref, d.Digest})
 	}
-	// By its digest, as it is in the document: the certificate itself has the four attributes.
+	// By its digest, as it is in the document: the certificate itself has the four attributes. RFC 9321 would have all of the chain
+	// here, and in full where a part of it is not in the document (appendices A.3.4, B.2.4, C.2.4): see decision 0027.
 	out.Certificate.Type, out.Certificate.Ref = "chain_hash", [][]byte{primitive.Digest(hashNames[b.Hash], f.Certificate)}
 	v := tokenVerdict{Policy: r.Policy.TokenPolicy(), Result: tokenResults[s.Indication], Message: s.Message.EN, Extension: map[string]string{"code": string(s.Code)}}
 	if s.SubIndication != "" {

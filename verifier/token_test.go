@@ -181,6 +181,7 @@ func TestTokenRefused(t *testing.T) {
 		"as it was":          {code: verifier.OK},
 		"for us":             {change: func(c claims) { c["aud"] = "us" }, code: verifier.OK},
 		"for us and others":  {change: func(c claims) { c["aud"] = []string{"them", "us"} }, code: verifier.OK},
+		"for null":           {change: func(c claims) { c["aud"] = nil }, code: verifier.OK},
 		"with nulls":         {change: func(c claims) { sig(c)["ext"] = nil; verdict(c)["msg"] = nil }, code: verifier.OK},
 		"before its end":     {change: func(c claims) { c["exp"] = t0.Unix() + 1 }, code: verifier.OK},
 		"for others":         {change: func(c claims) { c["aud"] = "them" }, code: verifier.TokenRefused},

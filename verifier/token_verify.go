@@ -312,7 +312,7 @@ func (d *documents) openToken(text string) (*jws.Signature, *TokenIssuer, error)
 	return s, by, nil
 }
 
-// namesCertificate reports whether a token's header names a certificate: by x5c, or by its digest in kid (RFC 9321 appendices A.3.1, B.3.1, C.3.1).
+// namesCertificate reports whether a token's header names a certificate: by x5c, or by its digest in kid (RFC 9321 appendices A.4.1, B.3.1, C.3.1).
 func namesCertificate(s *jws.Signature, raw []byte) bool {
 	if c := s.Header.Certificates; len(c) > 0 {
 		return bytes.Equal(c[0], raw)
@@ -325,7 +325,7 @@ func namesCertificate(s *jws.Signature, raw []byte) bool {
 	return sum != nil && s.KeyID == base64.StdEncoding.EncodeToString(sum)
 }
 
-// parseToken reads claims. What RFC 9321 does not know is refused: it lets issuers add to ext alone (§3.2.2).
+// parseToken reads claims. What RFC 9321 does not know is refused: it lets issuers add to ext alone (§3.2.2 to §3.2.9).
 func parseToken(payload []byte) (*tokenClaims, crypto.Hash, error) {
 	bad := errors.New("the token's claims are not those of a validation token")
 	dec := json.NewDecoder(bytes.NewReader(payload))
@@ -362,6 +362,9 @@ type tokenAudience []string
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (a *tokenAudience) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" { // as good as not there (RFC 9321 §3.2.1)
+		return nil
+	}
 	var one string
 	if json.Unmarshal(text, &one) == nil {
 		*a = tokenAudience{one}

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -228,9 +229,12 @@ func (v *Verifier) evaluate(purpose Purpose, at time.Time, timeKnown bool) (*eva
 	}, nil
 }
 
+// newID begins with the time in milliseconds, as version 7 of RFC 9562 does: whoever keeps results by identifier, in an index of a
+// database, adds at its end and not all over. 80 bits are random.
 func (v *Verifier) newID() (string, error) {
 	var id [16]byte
-	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
+	binary.BigEndian.PutUint64(id[:], uint64(v.now().UnixMilli())<<16)
+	if _, err := io.ReadFull(v.rand, id[6:]); err != nil {
 		return "", fmt.Errorf("draw result identifier: %w", err)
 	}
 	return hex.EncodeToString(id[:]), nil

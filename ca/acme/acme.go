@@ -74,8 +74,8 @@ type Enrolment struct {
 	roots        *x509.CertPool
 	stations     map[string]Station
 	orders       orders
-	phones       http.Handler         // nil without Phones
-	androids     map[string]*androids // by directory
+	phones       http.Handler     // nil without Phones
+	judges       map[string]judge // by directory; where there is none, smallstep judges
 	finalizing   finalizations
 	revoking     revocations
 	nonces       *nonces
@@ -90,7 +90,7 @@ func New(c Config) (*Enrolment, error) {
 		c.NewID == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("acme: every field of Config is required")
 	}
-	e := &Enrolment{Config: c, roots: x509.NewCertPool(), stations: map[string]Station{}, androids: map[string]*androids{}, nonces: newNonces(c.NewID())}
+	e := &Enrolment{Config: c, roots: x509.NewCertPool(), stations: map[string]Station{}, judges: map[string]judge{}, nonces: newNonces(c.NewID())}
 	e.roots.AddCert(c.Root)
 	known := map[string]bool{}
 	for _, p := range c.Provisioners {
@@ -123,10 +123,8 @@ func New(c Config) (*Enrolment, error) {
 			return nil, fmt.Errorf("acme: two provisioners are called %q", p.Name)
 		}
 		all = append(all, p)
-		if a.Format == androidKey {
-			if e.androids[p.Name], err = newAndroids(a, c.Now); err != nil {
-				return nil, err
-			}
+		if e.judges[p.Name], err = c.judge(a); err != nil {
+			return nil, err
 		}
 	}
 	if len(c.Phones) > 0 {

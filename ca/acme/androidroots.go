@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,10 +24,10 @@ const maxChain = 8
 
 func isKeyDescription(x pkix.Extension) bool { return x.Id.Equal(oidKeyDescription) }
 
-// chain checks certificates as a phone sends them, the key's first: each is signed by the next, the last is a root of the
-// maker's or signed by one, and nothing else is sent along. Only the first may describe a key. Otherwise whoever has one
-// attested key could sign, with it, a certificate for a key of any kind and describe that as it pleases.
-func (a *androids) chain(x5c [][]byte) ([]*x509.Certificate, error) {
+// attestationChain checks certificates as a phone sends them, the key's first: each is signed by the next, the last is a root of
+// the maker's or signed by one, and nothing else is sent along. Only the first may have the extension in which a key is described.
+// Otherwise whoever has one attested key could sign, with it, a certificate for a key of any kind and describe that as it pleases.
+func attestationChain(x5c [][]byte, roots *x509.CertPool, now time.Time, description asn1.ObjectIdentifier) ([]*x509.Certificate, error) {
 	if len(x5c) == 0 || len(x5c) > maxChain {
 		return nil, fmt.Errorf("the attestation has no certificates or more than %d", maxChain)
 	}
@@ -44,16 +45,17 @@ func (a *androids) chain(x5c [][]byte) ([]*x509.Certificate, error) {
 	if certs[0].IsCA {
 		return nil, errors.New("the attested key's certificate is a certification authority's")
 	}
-	found, err := certs[0].Verify(x509.VerifyOptions{Roots: a.roots, Intermediates: above, CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	found, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return nil, errors.New("the attestation's certificates do not lead to a root that is trusted")
 	}
+	describes := func(x pkix.Extension) bool { return x.Id.Equal(description) }
 	for _, chain := range found {
 		if len(chain) < 2 || len(chain) < len(certs) || len(chain) > len(certs)+1 ||
 			!slices.EqualFunc(chain[:len(certs)], certs, func(x, y *x509.Certificate) bool { return bytes.Equal(x.Raw, y.Raw) }) {
 			continue
 		}
-		if slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return slices.ContainsFunc(c.Extensions, isKeyDescription) }) {
+		if slices.ContainsFunc(chain[1:], func(c *x509.Certificate) bool { return slices.ContainsFunc(c.Extensions, describes) }) {
 			return nil, errors.New("the attestation is signed by a key that was attested itself")
 		}
 		return chain, nil

@@ -63,3 +63,36 @@ func JudgeAndroid(a Attestation, now func() time.Time, payload []byte, authoriza
 	}
 	return j.judge(payload, authorization)
 }
+
+// JudgeApp judges the response to a challenge.
+func JudgeApp(a Attestation, inSandbox bool, now func() time.Time, payload []byte, authorization string) (crypto.PublicKey, error) {
+	j, err := newAppAttests(a, inSandbox, now)
+	if err != nil {
+		return nil, err
+	}
+	return j.judge(payload, authorization)
+}
+
+// CheckApp judges an attestation object over the hash of any client data.
+func CheckApp(a Attestation, now time.Time, object []byte, clientData [32]byte) error {
+	j, err := newAppAttests(a, true, func() time.Time { return now })
+	if err != nil {
+		return err
+	}
+	return j.check(object, clientData)
+}
+
+// AuthData is an authenticator's data.
+type AuthData = authData
+
+// ParseAuthData reads it.
+func ParseAuthData(raw []byte) (AuthData, error) { return parseAuthData(raw) }
+
+// ParseAppObject reads an attestation object of App Attest's.
+func ParseAppObject(object []byte) (x5c [][]byte, receipt, authData []byte, err error) {
+	o, err := parseAppObject(object)
+	return o.Statement.X5C, o.Statement.Receipt, o.AuthData, err
+}
+
+// ParseAppNonce reads Apple's extension.
+func ParseAppNonce(der []byte) ([]byte, error) { return parseAppNonce(der) }

@@ -33,14 +33,15 @@ import (
 // An Attestation is a format in which makers of phones attest keys, and whose word is taken for it. Each format has an
 // ACME directory of its own, /acme/phone-FORMAT/directory, so that a root vouches in its own format only.
 type Attestation struct {
-	Format  string // "step", "apple" or "android-key"
-	Roots   []*x509.Certificate
-	Android AndroidPolicy // for android-key
+	Format    string // "step", "apple", "android-key" or "apple-appattest"
+	Roots     []*x509.Certificate
+	Android   AndroidPolicy   // for android-key
+	AppAttest AppAttestPolicy // for apple-appattest
 }
 
-// formats are what smallstep can check and we let it, and android-key, which answerChallenge keeps from it: smallstep insists
-// on a format that it knows. Of the rest, tpm is no phone's, and passes keys of devices that it cannot name.
-var formats = map[string]provisioner.ACMEAttestationFormat{"apple": provisioner.APPLE, "step": provisioner.STEP, androidKey: provisioner.APPLE}
+// formats are what smallstep can check and we let it, and two that answerChallenge keeps from it: smallstep insists on a format
+// that it knows. Of the rest, tpm is no phone's, and passes keys of devices that it cannot name.
+var formats = map[string]provisioner.ACMEAttestationFormat{"apple": provisioner.APPLE, "step": provisioner.STEP, androidKey: provisioner.APPLE, appAttest: provisioner.APPLE}
 
 // sandbox is the organization in the names of everything that exists for trying things out.
 const sandbox = "JPKI-SANDBOX"

@@ -183,6 +183,8 @@ func (p *phone) attest(key *rsa.PrivateKey, token string) json.RawMessage {
 	switch p.format {
 	case "android-key":
 		return p.maker.androidPayload(key, p.keyAuthorization(token))
+	case "apple-appattest":
+		return p.maker.appPayload(key, p.keyAuthorization(token))
 	case "step":
 		sum := sha256.Sum256([]byte(p.keyAuthorization(token)))
 		statement["x5c"] = [][]byte{p.maker.certify(key.Public(), managedDevice(p.device))}

@@ -137,6 +137,7 @@ func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Lo
 func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
 	t.Helper()
 	w := &world{db: db, infraKey: newKey(), log: &syncBuffer{}, makers: map[string]*maker{"step": newMaker(), "apple": newMaker(), "android-key": newMaker()}}
+	w.makers["apple-appattest"] = w.makers["apple"]
 	w.infra = must(ceremony.NewInfrastructure(w.infraKey, newSerial(), time.Now()))
 	for i, name := range jpki.CAs {
 		w.issuers = append(w.issuers, ca.Issuer{
@@ -186,6 +187,7 @@ func openWorld(t *testing.T, db *store.Store, prepare func(*world)) *world {
 			{Format: "step", Roots: []*x509.Certificate{w.makers["step"].root}},
 			{Format: "apple", Roots: []*x509.Certificate{w.makers["apple"].root}},
 			{Format: "android-key", Roots: []*x509.Certificate{w.makers["android-key"].root}, Android: acme.AndroidPolicy{StatusList: w.statusList, MaxListAge: 7 * 24 * time.Hour}},
+			{Format: "apple-appattest", Roots: []*x509.Certificate{w.makers["apple"].root}, AppAttest: acme.AppAttestPolicy{Apps: []string{walletApp}}},
 		},
 		NewID: rand.Text, Now: w.now, Log: log,
 	})

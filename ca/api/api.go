@@ -10,6 +10,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	_ "embed"
 	"encoding/json"
@@ -156,7 +157,11 @@ func (a *API) refuse(c *gin.Context, err error) {
 	a.outcomes.Add(string(p))
 	c.Set("problem", string(p))
 	if p == jpki.Internal || p == jpki.Unavailable {
-		a.Log.ErrorContext(c.Request.Context(), "request failed", slog.String("route", c.FullPath()), slog.Any("error", err), slog.String("request_id", jpki.RequestID(c.Request.Context())))
+		level := slog.LevelError
+		if errors.Is(c.Request.Context().Err(), context.Canceled) { // the caller went away: nothing failed here
+			level = slog.LevelInfo
+		}
+		a.Log.Log(c.Request.Context(), level, "request failed", slog.String("route", c.FullPath()), slog.Any("error", err), slog.String("request_id", jpki.RequestID(c.Request.Context())))
 	}
 	c.Abort()
 }

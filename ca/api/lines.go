@@ -107,7 +107,7 @@ func serve[T any](a *API, c *gin.Context, s stream[T]) {
 	c.Writer.WriteHeaderNow()
 	_ = rc.Flush()
 
-	far := &peer{rc, c.Request.Body, c.Writer, a.Now}
+	far := &peer{rc, c.Request.Body, c.Writer}
 	ctx, stop := context.WithCancel(c.Request.Context())
 	order, queue := make(chan *job[T], s.window()), make(chan *job[T], s.window())
 	var all sync.WaitGroup
@@ -272,17 +272,16 @@ type peer struct {
 	rc  *http.ResponseController
 	in  io.Reader
 	out io.Writer
-	now func() time.Time
 }
 
 func (p *peer) Read(b []byte) (int, error) {
-	_ = p.rc.SetReadDeadline(p.now().Add(moves))
+	_ = p.rc.SetReadDeadline(time.Now().Add(moves)) //nolint:forbidigo // the kernel's clock, not the product's
 	defer func() { _ = p.rc.SetReadDeadline(time.Time{}) }()
 	return p.in.Read(b)
 }
 
 func (p *peer) Write(b []byte) (int, error) {
-	_ = p.rc.SetWriteDeadline(p.now().Add(moves))
+	_ = p.rc.SetWriteDeadline(time.Now().Add(moves)) //nolint:forbidigo // the kernel's clock, not the product's
 	defer func() { _ = p.rc.SetWriteDeadline(time.Time{}) }()
 	n, err := p.out.Write(b)
 	if err != nil {

@@ -185,7 +185,21 @@ func (a *API) changes(c *gin.Context) {
 		return
 	}
 	after := int64(0)
-	if s := q.Get("after"); s != "" {
+	switch s := q.Get("after"); s {
+	case "":
+	case "start", "end":
+		start, end, err := a.Authority.FeedBounds(c.Request.Context(), by)
+		if err != nil {
+			a.refuse(c, err)
+			return
+		}
+		out := client.ChangePage{Changes: []client.UserChange{}, Next: start}
+		if s == "end" {
+			out.Next = end
+		}
+		a.answer(c, http.StatusOK, out)
+		return
+	default:
 		if after, err = strconv.ParseInt(s, 10, 64); err != nil || after < 0 {
 			a.refuse(c, jpki.Errorf(jpki.Malformed, "after is a position in the feed"))
 			return

@@ -118,6 +118,12 @@ func TestRelyingPartiesByTheClient(t *testing.T) {
 		if err != nil || len(feed.Changes) != 1 || feed.Next != 1 || feed.Changes[0].Class != jpki.AttributesChanged || feed.Changes[0].User != id.User || feed.Changes[0].ID == "" {
 			t.Fatal(feed, err)
 		}
+		if start, end, err := platform.FeedBounds(ctx); start != 0 || end != feed.Next || err != nil {
+			t.Error(start, end, err)
+		}
+		if _, _, err := w.as(w.register).FeedBounds(ctx); !errors.Is(err, jpki.Forbidden) {
+			t.Error("the register reads the feed's bounds:", err)
+		}
 		ask := client.AttributesRequest{Tenant: bank, User: id.User, Purpose: upkeep}
 		if _, err := platform.LatestAttributes(ctx, "f1", ask); !errors.Is(err, jpki.NotAvailableYet) {
 			t.Error(err)

@@ -7,7 +7,8 @@
 // custodians (custody.go says what we do and what a token does).
 // A [Signer] issues under one CA key by the profiles of policy.json, an operator-readable cfssl signing policy: responders
 // under an authority's own key, servers and stations under an infrastructure CA that [NewInfrastructure] makes. It stores
-// nothing and records nothing: whoever uses it writes the audit record. Responder certificates follow RFC 6960
+// nothing and records nothing: whoever uses it writes the audit record. The country and organisation in what it issues are
+// those of the CA's own certificate. Responder certificates follow RFC 6960
 // §4.2.2.2 with id-pkix-ocsp-nocheck, live 30 days at most, and pass package ca's lints before the CA key signs.
 // A Signer is safe for concurrent use; a ceremony is one person's work. Start at Hold or at NewSigner.
 package ceremony
@@ -174,9 +175,20 @@ func (s *Signer) fill(profile string, der []byte, name string, hosts []string, s
 	start := s.now().Add(-backdate).UTC().Truncate(time.Second)
 	return signer.SignRequest{
 		Hosts: hosts, Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), Serial: serial.Big(),
-		Subject: &signer.Subject{CN: name, Names: []csr.Name{{C: "JP", O: "JPKI-SANDBOX"}}}, Profile: profile,
+		Subject: &signer.Subject{CN: name, Names: []csr.Name{s.organisation()}}, Profile: profile,
 		NotBefore: start, NotAfter: start.Add(s.s.Policy().Profiles[profile].Expiry),
 	}
+}
+
+// organisation is whose certificates these are: the CA's own, as its certificate says.
+func (s *Signer) organisation() (n csr.Name) {
+	if c := s.cert.Subject.Country; len(c) > 0 {
+		n.C = c[0]
+	}
+	if o := s.cert.Subject.Organization; len(o) > 0 {
+		n.O = o[0]
+	}
+	return n
 }
 
 func sign(s *local.Signer, req signer.SignRequest) (*x509.Certificate, error) {
@@ -191,11 +203,19 @@ func sign(s *local.Signer, req signer.SignRequest) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// NewInfrastructure makes the self-signed certificate of an infrastructure CA, for ten years. It certifies servers and
-// stations only; no relying party trusts it for persons.
+// NewInfrastructure is [NewInfrastructureOf] for the sandbox.
 func NewInfrastructure(key crypto.Signer, serial jpki.Serial, now time.Time) (*x509.Certificate, error) {
+	return NewInfrastructureOf("JPKI-SANDBOX", key, serial, now)
+}
+
+// NewInfrastructureOf makes the self-signed certificate of an organisation's infrastructure CA, for ten years. It certifies
+// servers and stations only, in the organisation's name; no relying party trusts it for persons.
+func NewInfrastructureOf(organisation string, key crypto.Signer, serial jpki.Serial, now time.Time) (*x509.Certificate, error) {
+	if !line(organisation) {
+		return nil, errors.New("make infrastructure CA: the organisation's name is missing or too long")
+	}
 	template := &x509.Certificate{
-		SerialNumber: serial.Big(), Subject: pkix.Name{Country: []string{"JP"}, Organization: []string{"JPKI-SANDBOX"}, CommonName: "JPKI-SANDBOX infrastructure CA"},
+		SerialNumber: serial.Big(), Subject: pkix.Name{Country: []string{"JP"}, Organization: []string{organisation}, CommonName: organisation + " infrastructure CA"},
 		NotBefore: now.Add(-backdate), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
 	}

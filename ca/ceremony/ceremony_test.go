@@ -113,3 +113,36 @@ func TestServersAndStationsCannotStandInForEachOther(t *testing.T) {
 		t.Error(station.Subject)
 	}
 }
+
+// Whoever runs an authority under a name of its own has that name in every certificate under it.
+func TestOrganisationIsTheAuthoritys(t *testing.T) {
+	key := p256(t)
+	root, err := ceremony.NewInfrastructureOf("架空市", key, serial(t), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ceremony.NewSigner(root, key, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func() (*x509.Certificate, error){
+		"server":    func() (*x509.Certificate, error) { return s.Server(p256(t), "authority", "localhost") },
+		"station":   func() (*x509.Certificate, error) { return s.Station(p256(t), "aoba-1") },
+		"certified": func() (*x509.Certificate, error) { return s.CertifyStation(p256(t).Public(), "aoba-1", serial(t)) },
+		"responder": func() (*x509.Certificate, error) {
+			return s.Responder(p256(t), jpki.IssuerID{CA: jpki.SignCA, Generation: 1})
+		},
+	} {
+		c, err := make()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := c.Subject.Organization; len(got) != 1 || got[0] != "架空市" || len(c.Subject.Country) != 1 || c.Subject.Country[0] != "JP" {
+			t.Errorf("%s: %s", name, c.Subject)
+		}
+	}
+	if _, err := ceremony.NewInfrastructureOf("", key, serial(t), now); err == nil {
+		t.Error("an infrastructure CA of nobody")
+	}
+}

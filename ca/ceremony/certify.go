@@ -21,7 +21,7 @@ func (s *Signer) CertifyStation(key crypto.PublicKey, id string, serial jpki.Ser
 	}
 	start := s.now().Add(-backdate).UTC().Truncate(time.Second)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial.Big(), Subject: pkix.Name{Country: []string{"JP"}, Organization: []string{"JPKI-SANDBOX"}, CommonName: id},
+		SerialNumber: serial.Big(), Subject: pkix.Name{Country: s.cert.Subject.Country, Organization: s.cert.Subject.Organization, CommonName: id},
 		NotBefore: start, NotAfter: start.Add(profile.Expiry), KeyUsage: usage, ExtKeyUsage: extended, BasicConstraintsValid: true,
 	}, s.cert, key, s.key)
 	if err != nil {

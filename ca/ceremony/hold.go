@@ -3,7 +3,9 @@ package ceremony
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -43,6 +45,7 @@ type hold struct {
 	Config
 	log   *transcript
 	files map[string]string // that witnesses answer for: name and hash
+	key   crypto.Signer     // of a new generation
 }
 
 // Hold holds a ceremony and returns the hash of its transcript, which the witnesses then sign: see [Verify]. One that was
@@ -172,16 +175,20 @@ func (h *hold) newGeneration(ctx context.Context) error {
 	if uri == "" || h.Rehearsal {
 		uri = hsm.FileURI(filepath.Join(h.Dir, p.Generation.String()+".key"))
 	}
-	var key crypto.Signer
-	if err := h.step("make the key", fmt.Sprintf("a key %s is made at %s", p.Algorithm, uri), func() (_ map[string]string, err error) {
-		if key, err = hsm.Create(ctx, uri, p.Algorithm); err != nil {
+	if p.inToken() && !h.Rehearsal {
+		if err := h.makeInToken(ctx); err != nil {
+			return err
+		}
+	} else if err := h.step("make the key", fmt.Sprintf("a key %s is made at %s", p.Algorithm, uri), func() (_ map[string]string, err error) {
+		if h.key, err = hsm.Create(ctx, uri, p.Algorithm); err != nil {
 			return nil, err
 		}
-		public, err := publicHash(key.Public())
+		public, err := publicHash(h.key.Public())
 		return map[string]string{"algorithm": string(p.Algorithm), "kept at": uri, "public key": public}, err
 	}); err != nil {
 		return err
 	}
+	key := h.key
 	if p.Custody != nil {
 		if err := h.step("share out the backup", fmt.Sprintf("the key's backup is encrypted; any %d of %d custodians can restore it", p.Custody.Threshold, len(p.Custody.Custodians)),
 			func() (map[string]string, error) { return h.shareOut(uri, key.Public()) }); err != nil {
@@ -329,6 +336,7 @@ func (h *hold) delegation(ctx context.Context) error {
 // destruction ends a key.
 func (h *hold) destruction(ctx context.Context) error {
 	p := h.Plan
+	var ids []string // of the key, in each token
 	if err := h.step("open the key", "the key of "+p.Generation.String()+" is opened at "+p.Key+", to see that it is the one", func() (map[string]string, error) {
 		key, err := hsm.Open(ctx, p.Key)
 		if err != nil {
@@ -337,8 +345,16 @@ func (h *hold) destruction(ctx context.Context) error {
 		if !samePublic(key.Public(), p.issuer.PublicKey) {
 			return nil, errors.New("it is not the key of the certificate")
 		}
-		public, err := publicHash(key.Public())
-		return map[string]string{"public key": public}, errors.Join(err, h.publish(certificateFile(p.Generation), encodeCertificate(p.issuer)))
+		if err := trySign(key); err != nil {
+			return nil, err
+		}
+		facts, found, err := h.kept(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids = found
+		facts["public key"], err = publicHash(key.Public())
+		return facts, errors.Join(err, h.publish(certificateFile(p.Generation), encodeCertificate(p.issuer)))
 	}); err != nil {
 		return err
 	}
@@ -354,11 +370,28 @@ func (h *hold) destruction(ctx context.Context) error {
 		if file {
 			return destroyFile(p.Key)
 		}
-		if _, err := hsm.Open(ctx, p.Key); err == nil {
-			return nil, errors.New("the key is still there")
-		}
-		return map[string]string{"destroyed": "by the token's means; it cannot be opened any more"}, nil
+		return h.destroyInToken(ctx, ids)
 	})
+}
+
+// trySign has a key sign a test message, and verifies the signature.
+func trySign(key crypto.Signer) error {
+	digest := sha256.Sum256([]byte("a test message; a signature of it means nothing"))
+	sig, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return fmt.Errorf("sign a test message: %w", err)
+	}
+	ok := false
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig) == nil
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(pub, digest[:], sig)
+	}
+	if !ok {
+		return errors.New("the key's signature of a test message does not verify")
+	}
+	return nil
 }
 
 // destroyFile overwrites a key file and removes it. What a file system or a disk keeps of former contents is beyond us.

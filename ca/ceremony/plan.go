@@ -43,6 +43,7 @@ type Plan struct {
 	Witnesses  []Witness     `yaml:"witnesses"`
 	Quorum     int           `yaml:"quorum"` // how many witnesses must have signed
 	Custody    *Custody      `yaml:"custody"`
+	Tokens     []Token       `yaml:"tokens"` // that have the key, where it is behind jpki-signer and made or destroyed
 
 	text    []byte
 	dir     string
@@ -135,6 +136,9 @@ func (p *Plan) check() error {
 		return err
 	}
 	if err := p.checkCustody(); err != nil {
+		return err
+	}
+	if err := p.checkTokens(); err != nil {
 		return err
 	}
 	return p.readFiles()

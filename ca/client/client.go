@@ -121,6 +121,13 @@ func New(base string, cfg *tls.Config) *Client {
 	}}
 }
 
+// Through returns the same client with its requests passed through what wrap makes of its connections, as for traces.
+func (c *Client) Through(wrap func(http.RoundTripper) http.RoundTripper) *Client {
+	through := *c.http
+	through.Transport = wrap(through.Transport)
+	return &Client{c.base, &through}
+}
+
 // Issue orders certificates.
 func (c *Client) Issue(ctx context.Context, key string, o CertificateOrder) (out Certificates, err error) {
 	return out, c.do(ctx, http.MethodPost, "/station/v1/certificates", key, o, &out)

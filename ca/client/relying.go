@@ -234,11 +234,33 @@ func (c *Client) Watches(ctx context.Context, tenant jpki.CorporateNumber) iter.
 	return pagesOf(ctx, c, "/relying-party/v1/watches", url.Values{"tenant": {string(tenant)}}, func(p WatchPage) ([]Watch, string) { return p.Watches, p.Next })
 }
 
+// WatchesAfter returns one page of what [Client.Watches] yields; after is the former page's Next, empty for the first.
+func (c *Client) WatchesAfter(ctx context.Context, tenant jpki.CorporateNumber, after string) (out WatchPage, err error) {
+	q := url.Values{"tenant": {string(tenant)}}
+	if after != "" {
+		q.Set("after", after)
+	}
+	return out, c.do(ctx, http.MethodGet, "/relying-party/v1/watches?"+q.Encode(), "", nil, &out)
+}
+
 // Changes reads the operator's feed behind a position, up to limit changes (0 means [MaxChanges]). Without any it waits up to
 // wait, at most 30 s, for one. Positions that are not kept any more are [jpki.CursorExpired].
 func (c *Client) Changes(ctx context.Context, after int64, limit int, wait time.Duration) (out ChangePage, err error) {
 	q := url.Values{"after": {strconv.FormatInt(after, 10)}, "limit": {strconv.Itoa(limit)}, "wait": {strconv.Itoa(int(wait / time.Second))}}
 	return out, c.do(ctx, http.MethodGet, "/relying-party/v1/changes?"+q.Encode(), "", nil, &out)
+}
+
+// FeedBounds returns the position behind which everything in the operator's feed is kept, and the last. They are asked for one after the
+// other: the feed may grow meanwhile.
+func (c *Client) FeedBounds(ctx context.Context) (start, end int64, err error) {
+	for name, to := range map[string]*int64{"start": &start, "end": &end} {
+		var page ChangePage
+		if err := c.do(ctx, http.MethodGet, "/relying-party/v1/changes?after="+name, "", nil, &page); err != nil {
+			return 0, 0, err
+		}
+		*to = page.Next
+	}
+	return start, end, nil
 }
 
 // NewConsentText returns what a holder is to read and sign.

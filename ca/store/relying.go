@@ -18,9 +18,9 @@ type Operator struct {
 	Forgotten int64  // up to which position changes are not kept any more
 }
 
-// PutOperator records an operator unless it is recorded already.
-func (tx *Tx) PutOperator(id, feed string) error {
-	_, err := tx.exec(`INSERT INTO relying_operator (id, feed, change_seq, forgotten_seq) VALUES ($1, $2, 0, 0) ON CONFLICT (id) DO NOTHING`, id, feed)
+// PutOperator records an operator, whose feed begins behind a position, unless it is recorded already.
+func (tx *Tx) PutOperator(id, feed string, behind int64) error {
+	_, err := tx.exec(`INSERT INTO relying_operator (id, feed, change_seq, forgotten_seq) VALUES ($1, $2, $3, $3) ON CONFLICT (id) DO NOTHING`, id, feed, behind)
 	return err
 }
 

@@ -148,7 +148,13 @@ func (s *Store) once(ctx context.Context, f func(*Tx) error) (appended, sent boo
 
 // View runs f over a consistent snapshot and changes nothing.
 func (s *Store) View(ctx context.Context, f func(*Tx) error) error {
-	sqlTx, err := s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.snapshot})
+	var sqlTx *sql.Tx
+	var err error
+	for range attempts { // a connection may have died in the pool
+		if sqlTx, err = s.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.d.snapshot}); err == nil || ctx.Err() != nil || !s.d.lost(err) {
+			break
+		}
+	}
 	if err != nil {
 		return s.d.classify(ctx, fmt.Errorf("begin: %w", err))
 	}

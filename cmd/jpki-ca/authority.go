@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -99,9 +100,17 @@ func (c *config) newAuthority(db *store.Store, active []ca.Issuer, log *slog.Log
 	})
 }
 
-// certifyDelegate signs status servers' certificates with the keys of whatever generations are on record.
+// certifyDelegate signs status servers' certificates with the keys of whatever generations are on record. Each key is opened
+// once, when the first certificate is asked for.
 func (c *config) certifyDelegate(db *store.Store) ca.CertifyDelegate {
+	var mu sync.Mutex
+	ready := map[jpki.IssuerID]*ceremony.Signer{}
 	return func(ctx context.Context, id jpki.IssuerID, serial jpki.Serial, request []byte) (*x509.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if signer := ready[id]; signer != nil {
+			return signer.CertifyResponder(request, id, serial)
+		}
 		recorded, err := generations(ctx, db)
 		if err != nil {
 			return nil, err
@@ -122,6 +131,7 @@ func (c *config) certifyDelegate(db *store.Store) ca.CertifyDelegate {
 		if err != nil {
 			return nil, err
 		}
+		ready[id] = signer
 		return signer.CertifyResponder(request, id, serial)
 	}
 }
@@ -147,6 +157,10 @@ func (c *config) api(a *ca.Authority, db *store.Store, log *slog.Logger) (*api.A
 		for _, p := range e.Phones {
 			cfg.Phones.Directories[p.Format] = e.URL + "/acme/phone-" + p.Format + "/directory"
 		}
+	}
+	var err error
+	if cfg.Relying, err = c.relyingParties(); err != nil {
+		return nil, err
 	}
 	return api.New(cfg)
 }
@@ -185,7 +199,11 @@ func (c *config) enrol(ctx context.Context, a *ca.Authority, db *store.Store, lo
 		if err != nil {
 			return nil, fmt.Errorf("enrolment: phones %s: %w", p.Format, err)
 		}
-		cfg.Phones = append(cfg.Phones, acme.Attestation{Format: p.Format, Roots: roots})
+		attested, err := p.policy(roots)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Phones = append(cfg.Phones, attested)
 	}
 	return acme.New(cfg)
 }
@@ -206,6 +224,8 @@ func (c *config) checkAll(ctx context.Context, log *slog.Logger) (err error) {
 	note("publish", c.checkFolder())
 	_, err = c.mirror(nil, log)
 	note("bucket", err)
+	_, err = c.socket()
+	note("signer", err)
 	_, err = c.pool(c.StationsCA)
 	note("stations_ca", err)
 	db, err := c.openDatabase(ctx)

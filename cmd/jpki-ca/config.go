@@ -7,41 +7,41 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/cmd/internal/trace"
 	"github.com/openjpki/jpki/hsm"
 )
 
 // A config is what the file says; example.yaml explains each field.
 type config struct {
-	Listen     string     `yaml:"listen"`
-	Admin      string     `yaml:"admin"`
-	Database   string     `yaml:"database"`
-	AcceptLoss bool       `yaml:"accept_loss"`
-	Profile    string     `yaml:"profile"`
-	StatusURL  string     `yaml:"status_url"`
-	Keys       keys       `yaml:"keys"`
-	Server     identity   `yaml:"server"`
-	StationsCA string     `yaml:"stations_ca"`
-	Audit      auditFiles `yaml:"audit"`
-	Publish    string     `yaml:"publish"`
-	Bucket     *bucketAt  `yaml:"bucket"`
-	Enrolment  *enrolment `yaml:"enrolment"`
+	Listen     string        `yaml:"listen"`
+	Admin      string        `yaml:"admin"`
+	Database   string        `yaml:"database"`
+	AcceptLoss bool          `yaml:"accept_loss"`
+	Profile    string        `yaml:"profile"`
+	StatusURL  string        `yaml:"status_url"`
+	Keys       keys          `yaml:"keys"`
+	Server     identity      `yaml:"server"`
+	StationsCA string        `yaml:"stations_ca"`
+	Audit      auditFiles    `yaml:"audit"`
+	Publish    string        `yaml:"publish"`
+	Bucket     *bucketAt     `yaml:"bucket"`
+	Enrolment  *enrolment    `yaml:"enrolment"`
+	Relying    *relying      `yaml:"relying"`
+	Traces     *trace.Config `yaml:"traces"`
 
-	dir     string // of the file
+	dir     boot.Dir
 	profile *ca.Profile
+	tracer  *trace.Tracer // of a server
 }
 
 // keys are URIs with {} for the generation.
@@ -67,11 +67,13 @@ type bucketAt struct {
 	Region      string `yaml:"region"`
 	Name        string `yaml:"name"`
 	Prefix      string `yaml:"prefix"`
+	Snapshots   string `yaml:"snapshot_prefix"`
 	Credentials string `yaml:"credentials"`
 }
 
 type enrolment struct {
-	identity     `yaml:",inline"`
+	Certificate  string        `yaml:"certificate"`
+	Key          string        `yaml:"key"` // URI
 	Listen       string        `yaml:"listen"`
 	Hosts        []string      `yaml:"hosts"`
 	Provisioners []provisioner `yaml:"provisioners"`
@@ -94,25 +96,11 @@ type station struct {
 	Provisioner  string    `yaml:"provisioner"`
 }
 
-type attestation struct {
-	Format string `yaml:"format"`
-	Roots  string `yaml:"roots"`
-}
-
 // readConfig reads a file strictly: an unknown field is an error.
 func readConfig(path string) (*config, error) {
-	if path == "" {
-		return nil, errors.New("-config is required (see -help)")
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
 	c := &config{Listen: "127.0.0.1:8443", Admin: "127.0.0.1:8444"}
-	if err := yaml.UnmarshalWithOptions(text, c, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
-	}
-	if c.dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
+	var err error
+	if c.dir, err = boot.ReadConfig(path, c); err != nil {
 		return nil, err
 	}
 	if err := c.validate(); err != nil {
@@ -161,6 +149,9 @@ func (c *config) validate() error {
 		bad(e.Listen == "" || e.Certificate == "" || e.Key == "" || len(e.Hosts) == 0, "enrolment: listen, hosts, certificate and key are required")
 		bad(len(e.Phones) > 0 && (!strings.HasPrefix(e.URL, "https://") || !strings.HasPrefix(e.Audience, "https://")), "enrolment: with phones, url and audience are required, https")
 	}
+	if err := errors.Join(c.Relying.validate(), c.Traces.Validate()); err != nil {
+		wrong = append(wrong, err)
+	}
 	if c.Profile != "" {
 		if c.profile, err = c.readProfile(); err != nil {
 			wrong = append(wrong, fmt.Errorf("profile: %w", err))
@@ -183,24 +174,24 @@ func (c *config) readProfile() (*ca.Profile, error) {
 	return ca.ParseProfile(text)
 }
 
-func (c *config) path(p string) string {
-	if p == "" || filepath.IsAbs(p) {
-		return p
-	}
-	return filepath.Join(c.dir, p)
-}
+func (c *config) path(p string) string                               { return c.dir.Path(p) }
+func (c *config) read(p string) ([]byte, error)                      { return c.dir.Read(p) }
+func (c *config) certificate(p string) (*x509.Certificate, error)    { return c.dir.Certificate(p) }
+func (c *config) certificates(p string) ([]*x509.Certificate, error) { return c.dir.Certificates(p) }
+func (c *config) pool(p string) (*x509.CertPool, error)              { return c.dir.Pool(p) }
 
 // key opens a key; the path of a file is relative to the configuration's.
 func (c *config) key(ctx context.Context, uri string) (crypto.Signer, error) {
-	if p, ok := strings.CutPrefix(uri, "file:"); ok && !strings.HasPrefix(p, "//") {
-		uri = hsm.FileURI(c.path(p))
-	}
-	return hsm.Open(ctx, uri)
+	return hsm.Open(ctx, c.dir.KeyURI(uri))
 }
 
 // issuingKey opens a generation's key for issuing certificates.
 func (c *config) issuingKey(ctx context.Context, id jpki.IssuerID) (crypto.Signer, error) {
-	return c.keyFor(ctx, "", id)
+	key, err := c.keyFor(ctx, "", id)
+	if err != nil {
+		return nil, err
+	}
+	return c.tracer.Key("certificate", key), nil
 }
 
 // keyFor opens a generation's key for another use, whose template may be empty.
@@ -211,108 +202,22 @@ func (c *config) keyFor(ctx context.Context, template string, id jpki.IssuerID) 
 	return c.key(ctx, strings.Replace(template, "{}", id.String(), 1))
 }
 
-// maxFile bounds every file that is read whole.
-const maxFile = 1 << 20
-
-func (c *config) read(path string) ([]byte, error) {
-	f, err := os.Open(c.path(path))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s is larger than %d octets", path, maxFile)
-	}
-	return text, err
-}
-
-// certificates reads one certificate or more, DER or PEM.
-func (c *config) certificates(path string) (out []*x509.Certificate, err error) {
-	text, err := c.read(path)
-	if err != nil {
-		return nil, err
-	}
-	block, rest := pem.Decode(text)
-	if block == nil {
-		block = &pem.Block{Type: "CERTIFICATE", Bytes: text}
-	}
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		out = append(out, cert)
-	}
-	return out, nil
-}
-
-func (c *config) certificate(path string) (*x509.Certificate, error) {
-	all, err := c.certificates(path)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) != 1 {
-		return nil, fmt.Errorf("%s holds %d certificates and should hold one", path, len(all))
-	}
-	return all[0], nil
-}
-
-func (c *config) pool(path string) (*x509.CertPool, error) {
-	all, err := c.certificates(path)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	for _, cert := range all {
-		pool.AddCert(cert)
-	}
-	return pool, nil
-}
-
 // tlsConfig asks clients for certificates and leaves it to the APIs who is admitted: holders have none.
 func (c *config) tlsConfig(ctx context.Context) (*tls.Config, error) {
 	key, err := c.key(ctx, c.Server.Key)
 	if err != nil {
 		return nil, fmt.Errorf("server.key: %w", err)
 	}
-	load := func() (*tls.Certificate, error) {
-		chain, err := c.certificates(c.Server.Certificate)
-		if err != nil {
-			return nil, err
-		}
-		out := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-		public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-		if !ok || !public.Equal(chain[0].PublicKey) {
-			return nil, errors.New("server: the certificate is of another key")
-		}
-		for _, cert := range chain {
-			out.Certificate = append(out.Certificate, cert.Raw)
-		}
-		return out, nil
-	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	return &tls.Config{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() }, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12,
-	}, nil
+	return c.dir.ServerTLS(c.Server.Certificate, key)
 }
 
 // auditKey reads the key that signs checkpoints, from a file that only its owner may read.
 func (c *config) auditKey() (ed25519.PrivateKey, error) {
-	info, err := os.Stat(c.path(c.Audit.Key))
+	text, err := c.dir.Secret(c.Audit.Key)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s may be read by others than its owner", c.Audit.Key)
-	}
-	text, err := c.read(c.Audit.Key)
-	if err != nil {
-		return nil, err
-	}
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	seed, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("%s is not %d octets in base64", c.Audit.Key, ed25519.SeedSize)
 	}

@@ -10,34 +10,24 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"flag"
-	"fmt"
+	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/openjpki/jpki/cmd/internal/boot"
 )
 
 //go:embed example.yaml
 var example []byte
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
-}
+func main() { boot.Main(program()) }
 
-// Exit codes: 0 done, 1 it did not work, 2 the command line or the configuration is wrong.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
-func run(ctx context.Context, args []string) int {
-	flags := flag.NewFlagSet("jpki-ca", flag.ContinueOnError)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), `usage: jpki-ca -config FILE [-check] [COMMAND …]
+func program() boot.Program {
+	var c *config
+	var operator string
+	return boot.Program{
+		Name: "jpki-ca", Example: example,
+		Usage: `usage: jpki-ca -config FILE [-check] [COMMAND …]
 
 The authority: answers stations, the resident register and holders, publishes CRLs and snapshots.
 
@@ -49,56 +39,22 @@ Commands change what is on record and end; -operator says who gives them:
 
   migrate                                        # make the schema, or bring an older one forward
   init CERTIFICATE CERTIFICATE                   # record sign-1 and auth-1, which issue from then on
-  enrol ROLE:NAME[:MUNICIPALITY] CERTIFICATE     # admit a station, the register or a status server
+  enrol ROLE:NAME[:MUNICIPALITY] CERTIFICATE     # admit a station, the register, a status server or the operator of a verifier
   disable NAME                                   # end a station's access
+  tenant OPERATOR NUMBER USES NAME               # let a verifier's operator act for a relying party, by its Corporate Number
   add GENERATION CERTIFICATE                     # record the next generation; it does not issue yet
   activate GENERATION                            # let a recorded generation issue
+  end-tenant NUMBER                              # end it: its operator gets nothing more for it
 
-`)
-		flags.PrintDefaults()
+`,
+		Flags: func(f *flag.FlagSet) {
+			f.StringVar(&operator, "operator", "", "who gives the command, for the audit record")
+		},
+		Read:  func(path string) (err error) { c, err = readConfig(path); return err },
+		Check: func(ctx context.Context, log *slog.Logger) error { return c.checkAll(ctx, log) },
+		Serve: func(ctx context.Context, log *slog.Logger) error { return serve(ctx, c, log) },
+		Orders: func(ctx context.Context, args []string, out io.Writer) error {
+			return c.operate(ctx, operator, args, out)
+		},
 	}
-	path := flags.String("config", "", "the configuration, YAML")
-	check := flags.Bool("check", false, "check the configuration, the files and keys that it names and the database, and end")
-	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
-	operator := flags.String("operator", "", "who gives the command, for the audit record")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return exitUsage
-	}
-	if *show {
-		_, _ = os.Stdout.Write(example)
-		return 0
-	}
-	fail := func(err error, code int) int {
-		fmt.Fprintln(os.Stderr, "jpki-ca:", err)
-		return code
-	}
-	c, err := readConfig(*path)
-	if err != nil {
-		return fail(err, exitUsage)
-	}
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	switch {
-	case flags.NArg() > 0:
-		if *check {
-			return fail(errors.New("-check takes no command"), exitUsage)
-		}
-		err = c.operate(ctx, *operator, flags.Args(), os.Stdout)
-		if errors.Is(err, errUsage) {
-			return fail(err, exitUsage)
-		}
-	case *check:
-		if err = c.checkAll(ctx, log); err != nil {
-			return fail(err, exitUsage)
-		}
-		fmt.Println("ok")
-	default:
-		err = serve(ctx, c, log)
-	}
-	if err != nil {
-		return fail(err, exitFailure)
-	}
-	return 0
 }

@@ -13,12 +13,11 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/boot"
 )
 
-var errUsage = errors.New("see -help")
-
 // commands are what an operator may order, with the number of their arguments.
-var commands = map[string]int{"migrate": 0, "init": 2, "enrol": 2, "disable": 1, "add": 2, "activate": 1}
+var commands = map[string]int{"migrate": 0, "init": 2, "enrol": 2, "disable": 1, "tenant": 4, "end-tenant": 1, "add": 2, "activate": 1}
 
 // operate carries out one command on the database. Each is one transaction, is in the audit record under the operator's
 // name, and can be given while servers run.
@@ -27,9 +26,9 @@ func (c *config) operate(ctx context.Context, operator string, args []string, ou
 	n, known := commands[name]
 	switch {
 	case !known:
-		return fmt.Errorf("unknown command %q: %w", name, errUsage)
+		return boot.UsageError{Err: fmt.Errorf("unknown command %q (see -help)", name)}
 	case len(args) != n:
-		return fmt.Errorf("%s takes %d arguments: %w", name, n, errUsage)
+		return boot.UsageError{Err: fmt.Errorf("%s takes %d arguments (see -help)", name, n)}
 	case name == "migrate":
 		db, err := store.Create(ctx, c.Database)
 		if err != nil {
@@ -38,7 +37,7 @@ func (c *config) operate(ctx context.Context, operator string, args []string, ou
 		fmt.Fprintln(out, "the schema is the one that this program knows")
 		return db.Close()
 	case operator == "":
-		return fmt.Errorf("-operator is required: %w", errUsage)
+		return boot.UsageError{Err: errors.New("-operator is required (see -help)")}
 	}
 	by := jpki.Actor{Role: jpki.System, ID: operator}
 	db, err := c.openDatabase(ctx)
@@ -62,6 +61,10 @@ func (c *config) operate(ctx context.Context, operator string, args []string, ou
 		}
 		fmt.Fprintf(out, "%s is shut out\n", args[0])
 		return nil
+	case "tenant":
+		return registerTenant(ctx, a, by, args, out)
+	case "end-tenant":
+		return endTenant(ctx, a, by, args[0], out)
 	case "add":
 		return c.addGeneration(ctx, a, by, args, out)
 	default:
@@ -118,7 +121,7 @@ func (c *config) initialise(ctx context.Context, db *store.Store, by jpki.Actor,
 
 // argument reads a certificate that the command line names, relative to where the operator stands.
 func (c *config) argument(path string) ([]byte, error) {
-	cert, err := (&config{dir: "."}).certificate(path)
+	cert, err := boot.Dir("").Certificate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -129,13 +132,13 @@ func (c *config) argument(path string) ([]byte, error) {
 func (c *config) admit(ctx context.Context, a *ca.Authority, by jpki.Actor, args []string, out io.Writer) error {
 	parts := strings.Split(args[0], ":")
 	if len(parts) < 2 || len(parts) > 3 {
-		return fmt.Errorf("%q is not ROLE:NAME or ROLE:NAME:MUNICIPALITY: %w", args[0], errUsage)
+		return boot.UsageError{Err: fmt.Errorf("%q is not ROLE:NAME or ROLE:NAME:MUNICIPALITY (see -help)", args[0])}
 	}
 	who := jpki.Actor{Role: jpki.Role(parts[0]), ID: parts[1]}
 	if len(parts) == 3 {
 		who.Municipality = parts[2]
 	}
-	cert, err := (&config{dir: "."}).certificate(args[1])
+	cert, err := boot.Dir("").Certificate(args[1])
 	if err != nil {
 		return err
 	}
@@ -143,6 +146,23 @@ func (c *config) admit(ctx context.Context, a *ca.Authority, by jpki.Actor, args
 		return err
 	}
 	fmt.Fprintf(out, "%s %s is admitted\n", who.Role, who.ID)
+	return nil
+}
+
+// registerTenant lets an operator of a verifier act for a relying party, or changes what that is entitled to.
+func registerTenant(ctx context.Context, a *ca.Authority, by jpki.Actor, args []string, out io.Writer) error {
+	number, err := jpki.ParseCorporateNumber(args[1])
+	if err != nil {
+		return boot.UsageError{Err: err}
+	}
+	t := store.Tenant{Operator: args[0], Number: number, Name: args[3]}
+	for u := range strings.SplitSeq(args[2], ",") {
+		t.Uses = append(t.Uses, jpki.Use(u))
+	}
+	if err := a.RegisterTenant(ctx, by, t); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s acts for %s\n", t.Operator, t.Number)
 	return nil
 }
 

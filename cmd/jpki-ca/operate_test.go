@@ -105,10 +105,27 @@ func TestGuide(t *testing.T) {
 # Once more is refused; so is who is not enrolled, and a counter of another municipality.
 refused jpki-ca -config ca.yaml -operator sato init ceremony-sign/sign-1.pem ceremony-auth/auth-1.pem 2> again.err
 grep -q 'generations are on record already' again.err
+# Relying parties: only an operator of a verifier acts for one, under a Corporate Number whose check digit is right.
+refused jpki-ca -config ca.yaml -operator sato tenant counter-1 8700110005900 signature bank 2> tenant.err
+refused jpki-ca -config ca.yaml -operator sato tenant counter-1 8700110005901 everything bank 2> tenant.err
+grep -q malformed tenant.err
+certify verifier-1 clientAuth
+jpki-ca -config ca.yaml -operator sato enrol verifier:verifier-1 verifier-1.pem
+jpki-ca -config ca.yaml -operator sato tenant verifier-1 8700110005901 signature,authentication bank | grep -x 'verifier-1 acts for 8700110005901'
+test "$(curl -sS -o changes.json -w '%{http_code}' --cacert infrastructure.pem --cert verifier-1.pem --key verifier-1.key "$URL/relying-party/v1/changes?after=0")" = 200
 test "$(curl -sS -o /dev/null -w '%{http_code}' --cacert infrastructure.pem $URL/station/v1/tokens/T-1)" = 401
 # A second server stands by, and takes over.
 sed -e "s/^listen: .*/listen: 127.0.0.1:$CA_PORT2/" -e "s/^admin: .*/admin: 127.0.0.1:$ADMIN_PORT2/" -e 's/^publish: .*/publish: public2/' -e 's/checkpoints: checkpoints/checkpoints: checkpoints2/' ca.yaml > ca2.yaml
 mkdir public2
+# It also takes consents and shows holders their record, which the first does not.
+printf 'relying:\n  audience: https://127.0.0.1:%s\n  login: jpki-authentication\n  consent: sandbox-signature-2026\n' $CA_PORT2 >> ca2.yaml
+sed 's/login: jpki-authentication/login: jpki-signature/' ca2.yaml > ca4.yaml
+refused jpki-ca -config ca4.yaml -check 2> login.err
+grep -q 'relying.login: there is no such policy' login.err
+sed 's#audience: https:#audience: http:#' ca2.yaml > ca4.yaml
+refused jpki-ca -config ca4.yaml -check 2> audience.err
+grep -q 'audience is an https URL' audience.err
+jpki-ca -config ca2.yaml -check
 jpki-ca -config ca2.yaml 2> ca2.log &
 leads() { curl -fsS http://127.0.0.1:$1/metrics | grep '^jpki_publisher_leads'; }
 until curl -fsS http://127.0.0.1:$ADMIN_PORT2/readyz; do sleep 0.2; done
@@ -116,6 +133,10 @@ leads $ADMIN_PORT | grep ' 1$'
 sleep 2
 leads $ADMIN_PORT2 | grep ' 0$'
 test ! -e public2/crl/sign-1/full.crl
+login() { curl -sS -o login.json -w '%{http_code}' --cacert infrastructure.pem -H 'Content-Type: application/json' -d '{"action":"record"}' "$1/holder/v1/log-ins"; }
+test "$(login $URL)" = 404
+test "$(login https://127.0.0.1:$CA_PORT2)" = 201
+jq -e --arg a https://127.0.0.1:$CA_PORT2 '.audience == $a' login.json
 call counter-1 https://127.0.0.1:$CA_PORT2/station/v1/tokens/T-1 | jq -e '.certificates | length == 1'
 kill -9 %1
 until leads $ADMIN_PORT2 | grep ' 1$' && test -s public2/crl/auth-1/full.crl; do sleep 0.2; done

@@ -27,6 +27,7 @@ import (
 	"github.com/openjpki/jpki/crl"
 	"github.com/openjpki/jpki/crl/bucket"
 	"github.com/openjpki/jpki/crl/snapshot"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // alone is what one process should do of all that work on the database: publish, sign checkpoints, apply what is due. Two
@@ -40,7 +41,11 @@ type alone struct {
 	key  ed25519.PrivateKey
 	head audit.Head // of the last checkpoint
 
+	signer *signer.Client // nil when the issuing keys are not in jpki-signer
+	usage  string         // hash of the record of use that the audit chain has
+
 	leads                             atomic.Bool
+	signed                            atomic.Int64 // when the audit record's head was last found signed, Unix time in nanoseconds
 	lists, snapshots, mirrored, works jpki.Tally
 }
 
@@ -77,6 +82,7 @@ var errNewGeneration = errors.New("a generation was added")
 // term works until the lease is lost, something fails or a generation is added: the next term begins with all of them.
 func (a *alone) term(ctx context.Context, lease *store.Lease) error {
 	a.works.Add("term")
+	a.signed.Store(time.Now().UnixNano())
 	a.leads.Store(true)
 	defer a.leads.Store(false)
 	recorded, err := generations(ctx, a.db)
@@ -100,7 +106,9 @@ func (a *alone) term(ctx context.Context, lease *store.Lease) error {
 		if err != nil {
 			return fmt.Errorf("generation %s: %w", g.Issuer, err)
 		}
-		issuer, err := lists.Issuer(ctx, a.c.profile, a.c.StatusURL, &a.db.StatusReader, g.Issuer, cert, forLists)
+		issuer, err := lists.Issuer(ctx, lists.IssuerConfig{
+			Profile: a.c.profile, StatusURL: a.c.StatusURL, Reader: &a.db.StatusReader, ID: g.Issuer, Certificate: cert, Key: forLists,
+		})
 		if err != nil {
 			return err
 		}
@@ -119,7 +127,7 @@ func (a *alone) term(ctx context.Context, lease *store.Lease) error {
 	if err != nil {
 		return err
 	}
-	if err := cutCheckpoints(a.c.path(a.c.Audit.Checkpoints)); err != nil {
+	if a.head, err = lastCheckpoint(a.c.path(a.c.Audit.Checkpoints), a.key); err != nil {
 		return fmt.Errorf("mend checkpoints: %w", err)
 	}
 	dirty := make(chan crl.ID, 256)
@@ -132,7 +140,7 @@ func (a *alone) term(ctx context.Context, lease *store.Lease) error {
 		func(ctx context.Context) error {
 			return lists.Follow(ctx, lists.FollowConfig{Reader: &a.db.StatusReader, Profile: a.c.profile, Issuers: ids, Changes: changes, Log: a.log}, dirty)
 		},
-		every("end issuances cut short", time.Minute, func(ctx context.Context) error { _, err := a.ca.Reconcile(ctx, 2*time.Minute); return err }),
+		every("end issuances cut short", 15*time.Second, func(ctx context.Context) error { _, err := a.ca.Reconcile(ctx, time.Minute); return err }),
 		every("apply due register events", 10*time.Second, func(ctx context.Context) error { _, err := a.ca.ApplyDue(ctx); return err }),
 		every("publish status snapshots", time.Minute, func(ctx context.Context) error {
 			var failed []error // one generation's failure does not keep the others waiting
@@ -141,6 +149,9 @@ func (a *alone) term(ctx context.Context, lease *store.Lease) error {
 			}
 			return errors.Join(failed...)
 		}),
+		a.ca.FollowChanges,
+		every("forget changes told long ago", time.Hour, func(ctx context.Context) error { _, err := a.ca.ForgetChanges(ctx, changesKept); return err }),
+		every("record the use of keys", 2*time.Second, a.auditKeys),
 		every("sign audit checkpoint", time.Second, a.checkpoint),
 		func(ctx context.Context) error { return a.watch(ctx, lease, len(recorded)) },
 	}
@@ -266,13 +277,18 @@ func (c *config) mirror(issuers map[jpki.IssuerID]*x509.Certificate, log *slog.L
 	if err != nil || issuers == nil {
 		return nil, err
 	}
-	return bucket.NewMirror(bucket.MirrorConfig{Bucket: b, Dir: c.published("crl"), Issuers: issuers, Now: time.Now, Prefix: c.Bucket.Prefix, Log: log})
+	return bucket.NewMirror(bucket.MirrorConfig{Bucket: b, Dir: c.published("crl"), Snapshots: c.published("snapshot"), SnapshotPrefix: c.Bucket.Snapshots, Issuers: issuers, Now: time.Now, Prefix: c.Bucket.Prefix, Log: log})
 }
 
 // checkpoint signs the audit record's head if it has moved and adds it to a file that is only ever appended to.
-func (a *alone) checkpoint(ctx context.Context) error {
+func (a *alone) checkpoint(ctx context.Context) (err error) {
+	defer func() {
+		if err == nil {
+			a.signed.Store(time.Now().UnixNano())
+		}
+	}()
 	var head audit.Head
-	err := a.db.View(ctx, func(tx *store.Tx) (err error) { head, err = tx.AuditHead(); return err })
+	err = a.db.View(ctx, func(tx *store.Tx) (err error) { head, err = tx.AuditHead(); return err })
 	if err != nil || head == a.head {
 		return err
 	}
@@ -287,16 +303,26 @@ func (a *alone) checkpoint(ctx context.Context) error {
 	return err
 }
 
-// cutCheckpoints takes away the unfinished line of a process that was killed while it wrote, or the next would continue it.
-func cutCheckpoints(path string) error {
+// lastCheckpoint returns the head that was signed last with the key, so that it is not signed again. It takes away the unfinished line of a
+// process that was killed while it wrote, or the next would continue it.
+func lastCheckpoint(path string, key ed25519.PrivateKey) (head audit.Head, err error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return head, nil
 	}
-	if end := bytes.LastIndexByte(text, '\n') + 1; err == nil && end < len(text) {
-		return os.Truncate(path, int64(end))
+	if err != nil {
+		return head, err
 	}
-	return err
+	end := bytes.LastIndexByte(text, '\n') + 1
+	if end < len(text) {
+		err = os.Truncate(path, int64(end))
+	}
+	last := bytes.TrimSuffix(text[:end], []byte("\n"))
+	c, bad := audit.ParseCheckpoint(string(last[bytes.LastIndexByte(last, '\n')+1:]))
+	if bad != nil || !c.Valid(key.Public().(ed25519.PublicKey)) { // of another key, or no line yet
+		return head, err
+	}
+	return c.Head, err
 }
 
 // replaceFile replaces a file whole and durably, unless it says the same.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,8 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/openjpki/jpki/ca/api"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/cmd/internal/trace"
+	"github.com/openjpki/jpki/hsm/signer"
 )
 
 // serve runs the server until ctx ends. Steps:
@@ -19,6 +23,11 @@ import (
 //  3. the work that one process does alone
 //  4. listeners, metrics, and a loop that follows the generations
 func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
+	if c.tracer, err = trace.Start(ctx, "jpki-ca", c.Traces, c.read, log); err != nil {
+		return err
+	}
+	defer c.tracer.Close()
+	log = c.tracer.Log(log)
 	// 1.
 	db, err := c.openDatabase(ctx)
 	if err != nil {
@@ -51,6 +60,12 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 		return fmt.Errorf("publish: %w", err)
 	}
 	work := &alone{c: c, db: db, ca: authority, log: log, key: key}
+	if socket, err := c.socket(); err != nil {
+		return err
+	} else if socket != "" {
+		work.signer = signer.NewClient(socket)
+		defer work.signer.Close()
+	}
 	if _, err := c.mirror(nil, log); err != nil {
 		return fmt.Errorf("bucket: %w", err)
 	}
@@ -79,6 +94,12 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 			}
 			return 0
 		}),
+		boot.Gauge("jpki_audit_checkpoint_age_seconds", "How long ago the audit record's head was found signed; 0 without the lease.", func() float64 {
+			if !work.leads.Load() {
+				return 0
+			}
+			return time.Since(time.Unix(0, work.signed.Load())).Seconds()
+		}),
 		boot.Gauge("jpki_crl_age_seconds", "Age of the oldest CRL in this process's folder.", func() float64 { return c.listAge(time.Now()) }),
 		boot.Gauge("jpki_server_certificate_seconds", "How long the server's TLS certificate lasts.", func() float64 {
 			chain, err := c.certificates(c.Server.Certificate)
@@ -88,14 +109,18 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 			return time.Until(chain[0].NotAfter).Seconds()
 		}),
 	}
-	services := []boot.Service{{Name: "authority", Listener: public, Handler: stations, TLS: secure}}
+	var ends atomic.Int64 // when the first of the certificates ends that others hang on, Unix time
+	metrics = append(metrics, boot.Gauge("jpki_ca_certificate_seconds", "How long the CA certificate lasts that ends first: of the generations that issue, and of who certifies stations.", func() float64 {
+		return time.Until(time.Unix(ends.Load(), 0)).Seconds()
+	}))
+	services := []boot.Service{{Name: "authority", Listener: public, Handler: c.tracer.Handler(trace.Routes(api.OpenAPI), stations), TLS: secure}}
 	if enrolment != nil {
 		at, err := listen(c.Enrolment.Listen)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = at.Close() }()
-		services = append(services, boot.Service{Name: "enrolment", Listener: at, Handler: enrolment, TLS: secure})
+		services = append(services, boot.Service{Name: "enrolment", Listener: at, Handler: c.tracer.Handler(nil, enrolment), TLS: secure})
 		metrics = append(metrics, boot.Outcomes("jpki_enrolment_requests_total", "Requests for stations' certificates, by outcome.", enrolment.Outcomes))
 	}
 	var asked atomic.Pointer[error] // what the database said last
@@ -109,6 +134,13 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 	}, metrics...)})
 	log.InfoContext(ctx, "serving", slog.String("authority", public.Addr().String()), slog.String("admin", admin.Addr().String()))
 	return boot.Run(ctx, log, services, work.run,
+		boot.Every(log, "look when CA certificates end", time.Minute, func(ctx context.Context) error {
+			first, err := c.firstEnd(ctx, db)
+			if err == nil {
+				ends.Store(first.Unix())
+			}
+			return err
+		}),
 		boot.Every(log, "follow generations", time.Second, func(ctx context.Context) error {
 			err := db.View(ctx, func(tx *store.Tx) error { _, err := tx.AuditHead(); return err })
 			if err == nil {
@@ -117,4 +149,31 @@ func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
 			asked.Store(&err)
 			return err
 		}))
+}
+
+// firstEnd is when the first CA certificate ends that is in use: of the generations that issue, and of who certifies stations.
+func (c *config) firstEnd(ctx context.Context, db *store.Store) (first time.Time, err error) {
+	used, err := c.certificates(c.StationsCA)
+	if err != nil {
+		return first, err
+	}
+	recorded, err := generations(ctx, db)
+	if err != nil {
+		return first, err
+	}
+	for _, g := range recorded {
+		if g.Active {
+			cert, err := x509.ParseCertificate(g.Certificate)
+			if err != nil {
+				return first, fmt.Errorf("read generation %s: %w", g.Issuer, err)
+			}
+			used = append(used, cert)
+		}
+	}
+	for _, cert := range used {
+		if first.IsZero() || cert.NotAfter.Before(first) {
+			first = cert.NotAfter
+		}
+	}
+	return first, nil
 }

@@ -16,18 +16,25 @@ import (
 func canaryCommand() *cobra.Command {
 	var opt ocspload.CanaryOptions
 	var asJSON bool
+	var again time.Duration
+	var metrics string
 	c := &cobra.Command{
 		Use: "canary", Short: "Measure how long a suspension and a revocation take to be visible",
 		Long: `Has trial certificates issued by the authority of the sandbox that runs in -dir, suspends them through the call centre's API,
 revokes them through the station's, and asks every responder about each all the while. It prints the time from the command's
 answer to the first right answer. An answer that is still stale to a question asked later than -bound is a violation, and so
-is an answer that does not verify; one makes the exit code 3.`,
+is an answer that does not verify; one makes the exit code 3. With -again it goes on until Ctrl-C, and -metrics ADDRESS shows what
+it finds to Prometheus.`,
 		Example: `  jpki-load canary -rounds 50
-  jpki-load canary -url http://ocsp-1.example.jp/ocsp,http://ocsp-2.example.jp/ocsp -bound 1s -watch 5s`,
+  jpki-load canary -url http://ocsp-1.example.jp/ocsp,http://ocsp-2.example.jp/ocsp -bound 1s -watch 5s
+  jpki-load canary -rounds 1 -again 1m -metrics 127.0.0.1:8084`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if opt.Rounds < 1 || opt.Parallel < 1 || opt.Bound <= 0 || opt.Watch <= opt.Bound || opt.Every <= 0 {
 				return usageError{errors.New("-rounds, -parallel, -bound and -every have to be positive, and -watch longer than -bound")}
+			}
+			if again < 0 || metrics != "" && again == 0 || asJSON && again > 0 {
+				return usageError{errors.New("-again is not negative, -metrics needs it, and -json is for one time only")}
 			}
 			dir, _ := c.Flags().GetString("dir") // declared on the root command
 			env, err := sandbox.Load(dir)
@@ -36,6 +43,9 @@ is an answer that does not verify; one makes the exit code 3.`,
 			}
 			if len(opt.URLs) == 0 {
 				opt.URLs = []string{env.OCSPURL}
+			}
+			if again > 0 {
+				return canaryLoop(c, env, opt, again, metrics)
 			}
 			sights, err := ocspload.Canary(c.Context(), env, opt)
 			if sights == nil {
@@ -62,6 +72,8 @@ is an answer that does not verify; one makes the exit code 3.`,
 	c.Flags().DurationVar(&opt.Watch, "watch", 2*time.Second, "how long responders are watched after each change")
 	c.Flags().DurationVar(&opt.Every, "every", 2*time.Millisecond, "between two questions")
 	c.Flags().BoolVar(&opt.GET, "get", false, "ask by GET without a nonce, so that HTTP caches in between take part")
+	c.Flags().DurationVar(&again, "again", 0, "begin again and again, that far apart")
+	c.Flags().StringVar(&metrics, "metrics", "", "address for /metrics, /healthz and /readyz, with -again")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
 	return c
 }

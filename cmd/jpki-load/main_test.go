@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,20 +38,31 @@ func command(t *testing.T, line ...string) (string, error) {
 	return out.String(), err
 }
 
-// start runs a sandbox in this process.
+// told listens to a sandbox's story.
+type told struct{ over atomic.Bool }
+
+func (s *told) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("steps held")) {
+		s.over.Store(true)
+	}
+	return len(p), nil
+}
+
+// start runs a sandbox in this process, and waits until its story is over: statuses change no more.
 func start(t *testing.T) (string, sandbox.Env) {
 	t.Helper()
 	dir := t.TempDir()
 	for try := 0; ; try++ {
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
+		story := &told{}
 		offset := 1 + rand.IntN(20_000)
 		go func() {
-			ended <- sandbox.Run(ctx, sandbox.Options{Dir: dir, Offset: offset, Lang: "en", Out: io.Discard})
+			ended <- sandbox.Run(ctx, sandbox.Options{Dir: dir, Offset: offset, Lang: "en", Out: story})
 		}()
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			env, err := sandbox.Load(dir)
-			if err == nil && env.OCSPURL != "" {
+			if err == nil && env.OCSPURL != "" && story.over.Load() {
 				t.Cleanup(func() {
 					stop()
 					if err := <-ended; err != nil {
@@ -201,20 +213,22 @@ func TestMistakes(t *testing.T) {
 		code int
 		text string
 	}{
-		"nosuch":            {exitUsage, `unknown command "nosuch"`},
-		"ocsp -nosuch":      {exitUsage, `unknown flag: --nosuch`},
-		"ocsp A":            {exitUsage, `unexpected argument "A"`},
-		"ocsp -conns 0":     {exitUsage, `-conns and -duration have to be positive`},
-		"ocsp -hash md5":    {exitUsage, `sha1, sha256 or sha384`},
-		"ocsp -hash sha1=x": {exitUsage, `a share is a number`},
-		"ocsp -limit 0":     {exitUsage, `-limit has to be positive`},
-		"ocsp -duration 1":  {exitUsage, `missing unit`},
-		"ocsp":              {exitFailure, `without all of -url, -issuer and -targets: no sandbox runs in`},
-		"requests":          {exitUsage, `-o is required`},
-		"requests -o x":     {exitFailure, `no sandbox runs in`},
-		"canary -rounds 0":  {exitUsage, `-rounds`},
-		"canary -watch 1s":  {exitUsage, `longer than -bound`},
-		"canary":            {exitFailure, `no sandbox runs in`},
+		"nosuch":                      {exitUsage, `unknown command "nosuch"`},
+		"ocsp -nosuch":                {exitUsage, `unknown flag: --nosuch`},
+		"ocsp A":                      {exitUsage, `unexpected argument "A"`},
+		"ocsp -conns 0":               {exitUsage, `-conns and -duration have to be positive`},
+		"ocsp -hash md5":              {exitUsage, `sha1, sha256 or sha384`},
+		"ocsp -hash sha1=x":           {exitUsage, `a share is a number`},
+		"ocsp -limit 0":               {exitUsage, `-limit has to be positive`},
+		"ocsp -duration 1":            {exitUsage, `missing unit`},
+		"ocsp":                        {exitFailure, `without all of -url, -issuer and -targets: no sandbox runs in`},
+		"requests":                    {exitUsage, `-o is required`},
+		"requests -o x":               {exitFailure, `no sandbox runs in`},
+		"canary -rounds 0":            {exitUsage, `-rounds`},
+		"canary -metrics 127.0.0.1:0": {exitUsage, `-metrics needs it`},
+		"canary -again 1s -json":      {exitUsage, `-json is for one time`},
+		"canary -watch 1s":            {exitUsage, `longer than -bound`},
+		"canary":                      {exitFailure, `no sandbox runs in`},
 		"ocsp -url http://127.0.0.1:" + strconv.Itoa(addr.Port) + " -issuer A -targets B": {exitFailure, `no such file`},
 	} {
 		_, err := command(t, append([]string{"-dir", none}, strings.Fields(line)...)...)

@@ -31,9 +31,11 @@ type config struct {
 	Sessions int           `yaml:"sessions"`
 	Hang     time.Duration `yaml:"hang"`
 	Probe    time.Duration `yaml:"probe"`
+	GiveUp   time.Duration `yaml:"give_up"`
 	Waiting  int           `yaml:"waiting"`
 	Keys     []key         `yaml:"keys"`
 
+	file string
 	dir  string // of the file
 	mode os.FileMode
 	gid  int // of the socket; -1 for the process's
@@ -67,13 +69,14 @@ func readConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{Mode: "0600", Admin: "127.0.0.1:8095", Record: time.Minute, Sessions: 4, Hang: 5 * time.Second, Probe: 5 * time.Second, Waiting: 256, gid: -1}
+	c := &config{Mode: "0600", Admin: "127.0.0.1:8095", Record: time.Minute, Sessions: 16, Hang: 5 * time.Second, Probe: 5 * time.Second, GiveUp: time.Minute, Waiting: 256, gid: -1}
 	if err := yaml.UnmarshalWithOptions(text, c, yaml.Strict()); err != nil {
 		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
 	}
-	if c.dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
+	if c.file, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+	c.dir = filepath.Dir(c.file)
 	mode, bad := strconv.ParseUint(c.Mode, 8, 32)
 	switch {
 	case c.Listen == "":
@@ -86,6 +89,8 @@ func readConfig(path string) (*config, error) {
 		err = errors.New(`group needs mode "0660"`)
 	case c.Record <= 0 || c.Hang < 100*time.Millisecond || c.Probe < 100*time.Millisecond:
 		err = errors.New("record must be positive, hang and probe at least 100ms")
+	case c.GiveUp < 100*time.Millisecond:
+		err = errors.New("give_up must be at least 100ms")
 	case c.Sessions < 1 || c.Sessions > 256 || c.Waiting < 1 || c.Waiting > 65536:
 		err = errors.New("sessions must be 1 to 256, waiting 1 to 65536")
 	case len(c.Keys) == 0:
@@ -106,6 +111,13 @@ func readConfig(path string) (*config, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+// apart is everything but the keys, to be compared.
+func (c *config) apart() string {
+	other := *c
+	other.Keys = nil
+	return fmt.Sprintf("%+v", other)
 }
 
 func (k *key) check() error {
@@ -246,6 +258,15 @@ func (c *config) create(ctx context.Context, name string) error {
 		return printPublic(pub)
 	}
 	return fmt.Errorf("the configuration has no key %q", name)
+}
+
+// reload has the signer that serves on the configuration's socket read its keys and rules again.
+func (c *config) reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	client := signer.NewClient(c.path(c.Listen))
+	defer client.Close()
+	return client.Reload(ctx)
 }
 
 func printPublic(pub any) error {

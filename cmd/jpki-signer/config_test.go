@@ -26,6 +26,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"state: state\n", "state: state\nstates: x\n", "unknown field"},
 		{"state: state\n", "state: state\nhang: 1ms\n", "at least 100ms"},
 		{"state: state\n", "state: state\nsessions: 1000\n", "1 to 256"},
+		{"state: state\n", "state: state\ngive_up: 1ms\n", "give_up must be"},
 		{"name: k", "name: k/k", "name must be"},
 		{"p-256", "p-521", "algorithm must be"},
 		{`["file:k.pem"]`, `[]`, "a URI is required"},

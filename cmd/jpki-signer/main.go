@@ -12,10 +12,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/openjpki/jpki/hsm/pkcs11"
@@ -34,15 +36,17 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-// Exit codes: 0 done, 1 it did not work, 2 the command line or the configuration is wrong.
+// Exit codes: 0 done, 1 it did not work, 2 the command line or the configuration is wrong, 3 the key to be made is there already.
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	exitExists  = 3
 )
 
 // work is the life of a child process. A terminal's Ctrl-C reaches it too and is its parent's business: it ends with the connection.
 func work() int {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	runtime.GOMAXPROCS(1) // Go only passes requests on here, and C_Sign's threads do not count: more would look for work in vain
 	conn, err := net.FileConn(os.NewFile(3, "parent"))
 	if err == nil {
 		err = pkcs11.Work(conn)
@@ -57,7 +61,7 @@ func work() int {
 func run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("jpki-signer", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), `usage: jpki-signer -config FILE [-check | -create NAME]
+		fmt.Fprint(flags.Output(), `usage: jpki-signer -config FILE [-check | -create NAME | -reload]
        jpki-signer -usage FILE
 
 Signs for other programs with keys in PKCS #11 tokens or files.
@@ -66,6 +70,7 @@ Signs for other programs with keys in PKCS #11 tokens or files.
   jpki-signer -config signer.yaml -check      # is it complete, do tokens, PINs and keys answer?
   jpki-signer -config signer.yaml -create sign-1   # make the key where the configuration says it is
   jpki-signer -config signer.yaml             # serve until SIGTERM
+  jpki-signer -config signer.yaml -reload     # the one that serves reads its keys and rules again, as at SIGHUP
   jpki-signer -usage /var/lib/jpki-signer/usage.ndjson   # is the record of use whole? prints its last line
 
 `)
@@ -74,6 +79,7 @@ Signs for other programs with keys in PKCS #11 tokens or files.
 	path := flags.String("config", "", "the configuration, YAML")
 	check := flags.Bool("check", false, "check the configuration, log in to every token, try every key, and end")
 	create := flags.String("create", "", "make the key of this `name` at its first place, and end; never replaces a key")
+	reload := flags.Bool("reload", false, "have the signer that serves read its keys and rules again, and end; what is wrong with them is said here")
 	usage := flags.String("usage", "", "verify a record of use, print its last line, and end")
 	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
 	switch err := flags.Parse(args); {
@@ -111,7 +117,14 @@ Signs for other programs with keys in PKCS #11 tokens or files.
 		fmt.Println("ok")
 		return 0
 	case *create != "":
-		if err := cfg.create(ctx, *create); err != nil {
+		if err := cfg.create(ctx, *create); errors.Is(err, fs.ErrExist) {
+			return fail(exitExists, err)
+		} else if err != nil {
+			return fail(exitFailure, err)
+		}
+		return 0
+	case *reload:
+		if err := cfg.reload(ctx); err != nil {
 			return fail(exitFailure, err)
 		}
 		return 0

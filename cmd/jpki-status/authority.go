@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 
 	"github.com/openjpki/jpki"
@@ -61,7 +62,7 @@ func (c *config) asker() (delegates.By, error) {
 	authority := client.New(c.Authority.URL, &tls.Config{
 		MinVersion: tls.VersionTLS12, RootCAs: roots, Time: c.now,
 		GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.identity(r.Context()) },
-	})
+	}).Through(func(base http.RoundTripper) http.RoundTripper { return c.tracer.Transport("authority", base) })
 	return func(ctx context.Context, issuer jpki.IssuerID, request []byte) (*x509.Certificate, error) {
 		defer authority.CloseIdle()
 		out, err := authority.CertifyResponder(ctx, client.ResponderOrder{

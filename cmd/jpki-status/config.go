@@ -22,6 +22,7 @@ import (
 	"github.com/openjpki/jpki/ca/relay"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/redisconf"
+	"github.com/openjpki/jpki/cmd/internal/trace"
 	"github.com/openjpki/jpki/hsm"
 	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/ocsp/cache"
@@ -47,9 +48,11 @@ type config struct {
 	PerAddress  int           `yaml:"per_address"`
 	Proxies     []string      `yaml:"proxies"`
 	Public      string        `yaml:"public"`
+	Traces      *trace.Config `yaml:"traces"`
 
-	dir string           // of the file
-	now func() time.Time // see clock
+	dir    string           // of the file
+	now    func() time.Time // see clock
+	tracer *trace.Tracer    // of a server
 }
 
 type delegate struct {
@@ -119,7 +122,7 @@ func readConfig(path string) (*config, error) {
 	case c.Bound < 0:
 		err = errors.New("bound is negative")
 	default:
-		err = store.CheckPrimary(c.Database)
+		err = errors.Join(c.Traces.Validate(), store.CheckPrimary(c.Database))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

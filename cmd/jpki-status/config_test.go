@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/openjpki/jpki/cmd/internal/boot"
 )
 
 // -check says "ok", or in one line what is wrong and where; it connects to nothing.
@@ -78,8 +80,8 @@ func TestCheck(t *testing.T) {
 				return
 			}
 			first, _, _ := strings.Cut(errOut, "\n")
-			if code != exitUsage || out != "" || !strings.HasPrefix(first, "jpki-status: ") || !strings.Contains(errOut, test.want) {
-				t.Errorf("exit code %d, want %d and %q\n%s%s", code, exitUsage, test.want, out, errOut)
+			if code != boot.ExitUsage || out != "" || !strings.HasPrefix(first, "jpki-status: ") || !strings.Contains(errOut, test.want) {
+				t.Errorf("exit code %d, want %d and %q\n%s%s", code, boot.ExitUsage, test.want, out, errOut)
 			}
 			if strings.Contains(errOut, "hush") {
 				t.Errorf("a password is shown: %s", errOut)
@@ -87,7 +89,7 @@ func TestCheck(t *testing.T) {
 		})
 	}
 	missing := filepath.Join(w.dir, "none.yaml")
-	if _, errOut, code := jpkiStatus(t, "-config", missing, "-check"); code != exitUsage || !strings.Contains(errOut, missing) {
+	if _, errOut, code := jpkiStatus(t, "-config", missing, "-check"); code != boot.ExitUsage || !strings.Contains(errOut, missing) {
 		t.Errorf("no such configuration: exit code %d\n%s", code, errOut)
 	}
 }
@@ -115,7 +117,7 @@ func TestExample(t *testing.T) {
 			t.Errorf("the example does not explain %s", field)
 		}
 	}
-	if _, errOut, code := jpkiStatus(t, "-config", path, "-check"); code != exitUsage || !strings.Contains(errOut, "no such file") {
+	if _, errOut, code := jpkiStatus(t, "-config", path, "-check"); code != boot.ExitUsage || !strings.Contains(errOut, "no such file") {
 		t.Errorf("exit code %d\n%s", code, errOut)
 	}
 }
@@ -133,10 +135,10 @@ func TestExitCodes(t *testing.T) {
 		want string
 	}{
 		"help":              {[]string{"-help"}, 0, "usage: jpki-status"},
-		"nothing":           {nil, exitUsage, "-config is required"},
-		"unknown flag":      {[]string{"-nosuch"}, exitUsage, "not defined"},
-		"argument":          {[]string{"-config", "a", "b"}, exitUsage, `unexpected argument "b"`},
-		"port that is used": {[]string{"-config", w.config(map[string]string{"listen": address}, "a")}, exitFailure, "address already in use"},
+		"nothing":           {nil, boot.ExitUsage, "-config is required"},
+		"unknown flag":      {[]string{"-nosuch"}, boot.ExitUsage, "not defined"},
+		"argument":          {[]string{"-config", "a", "b"}, boot.ExitUsage, `unexpected argument "b"`},
+		"port that is used": {[]string{"-config", w.config(map[string]string{"listen": address}, "a")}, boot.ExitFailure, "address already in use"},
 	} {
 		if _, errOut, code := jpkiStatus(t, test.args...); code != test.code || !strings.Contains(errOut, test.want) {
 			t.Errorf("%s: exit code %d, want %d and %q\n%s", name, code, test.code, test.want, errOut)

@@ -32,6 +32,7 @@ import (
 	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/ca/store/storetest"
+	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/ocsp"
 )
 
@@ -349,11 +350,11 @@ func TestServeWithDelegatesOfItsOwn(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	config := o.settings()
-	if _, said, code := jpkiStatus(t, "-config", config, "-check"); code != exitUsage || !strings.Contains(said, "status-1.pem") {
+	if _, said, code := jpkiStatus(t, "-config", config, "-check"); code != boot.ExitUsage || !strings.Contains(said, "status-1.pem") {
 		t.Errorf("without an identity: exit code %d, %s", code, said)
 	}
 	o.enrol("status-1", "")
-	if _, said, code := jpkiStatus(t, "-config", config); code != exitFailure || !strings.Contains(said, string(jpki.UnknownStation)) {
+	if _, said, code := jpkiStatus(t, "-config", config); code != boot.ExitFailure || !strings.Contains(said, string(jpki.UnknownStation)) {
 		t.Errorf("not enrolled: exit code %d, %s", code, said)
 	}
 	o.enrol("status-1", jpki.Responder)

@@ -14,6 +14,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
+	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/crl"
 )
 
@@ -59,10 +60,10 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	s.want(serial, xocsp.Good, 0)
-	if out, errOut, code := jpkiStatus(t, "-config", w.config(map[string]string{"public": "none"}, "a"), "-check"); code != exitUsage || !strings.Contains(errOut, "none") {
+	if out, errOut, code := jpkiStatus(t, "-config", w.config(map[string]string{"public": "none"}, "a"), "-check"); code != boot.ExitUsage || !strings.Contains(errOut, "none") {
 		t.Errorf("no such folder: exit code %d\n%s%s", code, out, errOut)
 	}
-	if out, errOut, code := jpkiStatus(t, "-config", w.config(map[string]string{"public": "public", "prefix": `""`}, "a"), "-check"); code != exitUsage || !strings.Contains(errOut, "public needs a prefix") {
+	if out, errOut, code := jpkiStatus(t, "-config", w.config(map[string]string{"public": "public", "prefix": `""`}, "a"), "-check"); code != boot.ExitUsage || !strings.Contains(errOut, "public needs a prefix") {
 		t.Errorf("without a prefix: exit code %d\n%s%s", code, out, errOut)
 	}
 }

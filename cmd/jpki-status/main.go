@@ -8,37 +8,26 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/pprof"
-	"syscall"
 
+	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/ocsp/cache"
 )
 
 //go:embed example.yaml
 var example []byte
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
-}
+func main() { boot.Main(program()) }
 
-// Exit codes: 0 done, 1 it did not work, 2 the command line or the configuration is wrong.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
-func run(ctx context.Context, args []string) int {
-	flags := flag.NewFlagSet("jpki-status", flag.ContinueOnError)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), `usage: jpki-status -config FILE [-check]
+func program() boot.Program {
+	var c *config
+	var profile string
+	return boot.Program{
+		Name: "jpki-status", Example: example,
+		Usage: `usage: jpki-status -config FILE [-check]
 
 Answers OCSP requests from the status log of a JPKI authority.
 
@@ -46,54 +35,26 @@ Answers OCSP requests from the status log of a JPKI authority.
   jpki-status -config status.yaml -check      # is it complete, do keys and certificates fit together?
   jpki-status -config status.yaml             # serve until SIGTERM
 
-`)
-		flags.PrintDefaults()
+`,
+		Flags: func(f *flag.FlagSet) { f.StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file") },
+		Read:  func(path string) (err error) { c, err = readConfig(path); return err },
+		Check: func(ctx context.Context, _ *slog.Logger) error {
+			cache.LogTo(slog.New(slog.DiscardHandler)) // it connects to nothing, and what it makes may try to
+			return c.checkFiles(ctx)
+		},
+		Serve: func(ctx context.Context, log *slog.Logger) error {
+			if profile != "" {
+				f, err := os.Create(profile) // #nosec G304 -- the operator says where
+				if err == nil {
+					err = pprof.StartCPUProfile(f)
+				}
+				if err != nil {
+					return err
+				}
+				defer pprof.StopCPUProfile()
+			}
+			cache.LogTo(log)
+			return serve(ctx, c, log)
+		},
 	}
-	path := flags.String("config", "", "the configuration, YAML")
-	check := flags.Bool("check", false, "check the configuration and the files it names, and end")
-	show := flags.Bool("example", false, "print a configuration with every field explained, and end")
-	profile := flags.String("cpuprofile", "", "write a CPU profile to this file")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return exitUsage
-	case flags.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "jpki-status: unexpected argument %q (see -help)\n", flags.Arg(0))
-		return exitUsage
-	}
-	if *show {
-		_, _ = os.Stdout.Write(example)
-		return 0
-	}
-	cfg, err := readConfig(*path)
-	if err == nil && *check {
-		err = cfg.checkFiles(ctx)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "jpki-status:", err)
-		return exitUsage
-	}
-	if *check {
-		fmt.Println("ok")
-		return 0
-	}
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err == nil {
-			err = pprof.StartCPUProfile(f)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "jpki-status:", err)
-			return exitFailure
-		}
-		defer pprof.StopCPUProfile()
-	}
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	cache.LogTo(log)
-	if err := serve(ctx, cfg, log); err != nil {
-		fmt.Fprintln(os.Stderr, "jpki-status:", err)
-		return exitFailure
-	}
-	return 0
 }

@@ -15,6 +15,7 @@ import (
 
 	xocsp "golang.org/x/crypto/ocsp"
 
+	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/ocsp/cache/redistest"
 )
 
@@ -244,7 +245,7 @@ func TestRedisSettings(t *testing.T) {
 	} {
 		config := w.config(map[string]string{"database": "postgres://127.0.0.1/jpki?target_session_attrs=read-write", "redis": "{addresses: ['redis:6379'], secret_file: secret, " + settings + "}"}, "a")
 		out, said, code := jpkiStatus(t, "-config", config, "-check")
-		if want == "" && (code != 0 || out != "ok\n") || want != "" && (code != exitUsage || !strings.Contains(said, want)) {
+		if want == "" && (code != 0 || out != "ok\n") || want != "" && (code != boot.ExitUsage || !strings.Contains(said, want)) {
 			t.Errorf("%s: exit code %d, want %q: %s", settings, code, want, said)
 		}
 		if strings.Contains(said, "hush") {

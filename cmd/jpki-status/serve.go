@@ -15,6 +15,7 @@ import (
 	"github.com/openjpki/jpki/ca/relay"
 	"github.com/openjpki/jpki/ca/store"
 	"github.com/openjpki/jpki/cmd/internal/boot"
+	"github.com/openjpki/jpki/cmd/internal/trace"
 	"github.com/openjpki/jpki/ocsp"
 	"github.com/openjpki/jpki/ocsp/cache"
 	"github.com/openjpki/jpki/ocsp/status"
@@ -26,7 +27,12 @@ import (
 //  3. shelves for signed answers: in the process, in Redis
 //  4. the responder over all that, and the listener in front of it and of published files
 //  5. loops, among them one that takes up replaced certificates
-func serve(ctx context.Context, c *config, log *slog.Logger) error {
+func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
+	if c.tracer, err = trace.Start(ctx, "jpki-status", c.Traces, func(p string) ([]byte, error) { return os.ReadFile(c.path(p)) }, log); err != nil {
+		return err
+	}
+	defer c.tracer.Close()
+	log = c.tracer.Log(log)
 	var loops []func(context.Context) error
 	var metrics []boot.Metric
 	count := func(name, help string, outcomes func() map[string]uint64) {

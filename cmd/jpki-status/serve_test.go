@@ -13,6 +13,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store/storetest"
+	"github.com/openjpki/jpki/cmd/internal/boot"
 	"github.com/openjpki/jpki/ocsp/cache/redistest"
 )
 
@@ -223,7 +224,7 @@ func TestUnsavedSnapshot(t *testing.T) {
 	w.set(good, serial)
 	s := w.serve(w.config(map[string]string{"snapshot": "no/such/folder/status.snapshot"}, "a"))
 	s.want(serial, xocsp.Good, 0)
-	if code := s.stop(); code != exitFailure || !strings.Contains(s.said(), "snapshot") {
+	if code := s.stop(); code != boot.ExitFailure || !strings.Contains(s.said(), "snapshot") {
 		t.Errorf("exit code %d", code)
 	}
 }

@@ -35,6 +35,7 @@ import (
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/store"
+	"github.com/openjpki/jpki/cmd/internal/boot"
 )
 
 // The tests run jpki-status as people do, as a process of its own, beside a database that they change as the authority does.
@@ -51,7 +52,7 @@ func endWithParent(parent int) {
 	for os.Getppid() == parent {
 		time.Sleep(200 * time.Millisecond)
 	}
-	os.Exit(exitFailure)
+	os.Exit(boot.ExitFailure)
 }
 
 // forever bounds every wait. Nothing is asserted about speed.

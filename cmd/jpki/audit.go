@@ -22,18 +22,44 @@ import (
 
 func auditCommand() *cobra.Command {
 	var asJSON bool
+	var of recordFiles
 	verify := &cobra.Command{
 		Use: "verify", Short: "Check that nothing in the audit record was removed, reordered or altered",
 		Long: `Reads the record from the database, checks each entry's link to the one before it and every signed checkpoint, and that
-every status there is or ever was stands in the record, and nothing else. Works while the sandbox runs and when it does not.
-Exit code 0 means the record is whole; 3 that it is not.`,
+every status there is or ever was stands in the record, and nothing else. Works while the authority runs and when it does not.
+Without -database it is the sandbox's record. Exit code 0 means the record is whole; 3 that it is not.`,
 		Example: `  jpki audit verify
-  jpki audit verify -dir /tmp/b -json | jq .whole`,
+  jpki audit verify -dir /tmp/b -json | jq .whole
+  jpki audit verify -database 'postgres://jpki_ca@db1,db2/jpki?target_session_attrs=read-write' -key audit.pub -checkpoints ca-1/checkpoints,ca-2/checkpoints`,
 		Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error { return verifyAudit(c, dirOf(c), asJSON) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch given := of.database != ""; {
+			case given != (of.key != "") || !given && of.checkpoints != nil:
+				return usageError{errors.New("-database and -key go together, and -checkpoints with them")}
+			case !given:
+				of = sandboxRecord(dirOf(c))
+			}
+			return verifyAudit(c, of, asJSON)
+		},
 	}
+	verify.Flags().StringVar(&of.database, "database", "", "an authority's database: sqlite:PATH or postgres://… (default the sandbox's)")
+	verify.Flags().StringVar(&of.key, "key", "", "file with the public audit key: 32 octets in base64")
+	verify.Flags().StringSliceVar(&of.checkpoints, "checkpoints", nil, "files with signed checkpoints, one for each process that wrote some")
 	verify.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
 	return group(&cobra.Command{Use: "audit", Short: "The authority's audit record", Example: verify.Example}, verify)
+}
+
+// recordFiles say where a record is, and what it is compared with.
+type recordFiles struct {
+	database, key string
+	checkpoints   []string
+}
+
+func sandboxRecord(dir string) recordFiles {
+	return recordFiles{
+		database: "sqlite:" + filepath.Join(dir, "authority", "ca.db"), key: filepath.Join(dir, "public", "audit.pub"),
+		checkpoints: []string{filepath.Join(dir, "authority", "checkpoints")},
+	}
 }
 
 // findings are what a look at the record found.
@@ -47,8 +73,8 @@ type findings struct {
 	HeadText     string     `json:"head"`
 }
 
-func verifyAudit(c *cobra.Command, dir string, asJSON bool) error {
-	f, err := inspectRecord(c, dir)
+func verifyAudit(c *cobra.Command, of recordFiles, asJSON bool) error {
+	f, err := inspectRecord(c, of)
 	if broken, ok := errors.AsType[*audit.BrokenChainError](err); ok {
 		f.Wrong, err = append(f.Wrong, broken.Error()), nil
 	} else if errors.Is(err, errForged) {
@@ -83,15 +109,15 @@ func verifyAudit(c *cobra.Command, dir string, asJSON bool) error {
 //  2. the chain, and that it runs through every checkpoint
 //  3. the status log: each entry stands in the record
 //  4. the present statuses: each is what the log says last
-func inspectRecord(c *cobra.Command, dir string) (f findings, err error) {
+func inspectRecord(c *cobra.Command, of recordFiles) (f findings, err error) {
 	f.Wrong = []string{}
-	db, err := store.Open(c.Context(), "sqlite:"+filepath.Join(dir, "authority", "ca.db"))
+	db, err := store.Open(c.Context(), of.database)
 	if err != nil {
-		return f, fmt.Errorf("open the sandbox's database (has the sandbox been started once?): %w", err)
+		return f, fmt.Errorf("open the authority's database (if it is the sandbox's, has that been started once?): %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// 1.
-	checkpoints, err := readCheckpoints(dir)
+	checkpoints, err := readCheckpoints(of)
 	if err != nil {
 		return f, err
 	}
@@ -102,8 +128,12 @@ func inspectRecord(c *cobra.Command, dir string) (f findings, err error) {
 			return err
 		}
 		f.Entries, f.Head, f.Checkpoints = r.head.Seq, r.head.Hash, len(checkpoints)
-		if n := len(checkpoints); n > 0 && checkpoints[n-1].Seq > r.head.Seq {
-			f.Wrong = append(f.Wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", r.head.Seq+1, checkpoints[n-1].Seq))
+		var seen int64
+		for _, cp := range checkpoints {
+			seen = max(seen, cp.Seq)
+		}
+		if seen > r.head.Seq {
+			f.Wrong = append(f.Wrong, fmt.Sprintf("entries %d to %d are missing: a signed checkpoint saw them", r.head.Seq+1, seen))
 		}
 		// 3.
 		last, wrong, err := r.compareLog(tx)
@@ -248,28 +278,29 @@ func compareStatuses(tx *store.Tx, last map[jpki.CertID]recorded) (wrong []strin
 var errForged = errors.New("not signed with the audit key")
 
 // readCheckpoints reads the signed heads and checks their signatures.
-func readCheckpoints(dir string) ([]audit.Checkpoint, error) {
-	public, err := os.ReadFile(filepath.Join(dir, "public", "audit.pub"))
+func readCheckpoints(of recordFiles) (out []audit.Checkpoint, err error) {
+	public, err := os.ReadFile(of.key)
 	if err != nil {
 		return nil, err
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(public)))
 	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, errors.New("public/audit.pub is not an audit key")
+		return nil, fmt.Errorf("%s is not an audit key", of.key)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "authority", "checkpoints"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	// A process killed while it wrote leaves at most one line without its end.
-	lines := strings.Split(string(text), "\n")
-	var out []audit.Checkpoint
-	for i, line := range lines[:len(lines)-1] {
-		c, err := audit.ParseCheckpoint(line)
-		if err != nil || !c.Valid(key) {
-			return nil, fmt.Errorf("checkpoint in line %d: %w", i+1, errForged)
+	for _, path := range of.checkpoints {
+		text, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
 		}
-		out = append(out, c)
+		// A process killed while it wrote leaves at most one line without its end.
+		lines := strings.Split(string(text), "\n")
+		for i, line := range lines[:len(lines)-1] {
+			c, err := audit.ParseCheckpoint(line)
+			if err != nil || !c.Valid(key) {
+				return nil, fmt.Errorf("checkpoint in line %d: %w", i+1, errForged)
+			}
+			out = append(out, c)
+		}
 	}
 	return out, nil
 }

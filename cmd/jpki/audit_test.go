@@ -28,7 +28,7 @@ func TestAuditVerifyDetectsTampering(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.end(t)
-	if out, _, code := tool(t, "audit", "verify", "-dir", dir); code != 0 || !regexp.MustCompile(`^whole: \d+ entries, \d+ signed checkpoints, 8 certificates as recorded\nhead   [0-9a-f]{64}\n$`).MatchString(out) {
+	if out, _, code := tool(t, "audit", "verify", "-dir", dir); code != 0 || !regexp.MustCompile(`^whole: \d+ entries, \d+ signed checkpoints, 9 certificates as recorded\nhead   [0-9a-f]{64}\n$`).MatchString(out) {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 
@@ -114,7 +114,7 @@ func TestAuditVerifyDetectsTampering(t *testing.T) {
 			if code != exitFailure || !strings.Contains(out, "This step did not hold: audit record broken at entry 5") || strings.Contains(out, "steps held") {
 				t.Errorf("exit code %d\n%s", code, out)
 			}
-			oneLine(t, errOut, `^jpki: step 12, The audit record proves all of it: audit record broken at entry 5: altered`)
+			oneLine(t, errOut, `^jpki: step 17, The audit record proves all of it: audit record broken at entry 5: altered`)
 			return
 		}
 	})

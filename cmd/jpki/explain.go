@@ -31,7 +31,7 @@ var blocks = map[verifier.CheckID]verifier.Text{
 // labels name the facts about a signature.
 var labels = map[string]string{
 	"signature": "署名", "signer": "署名者証明書", "issuer": "証明書の発行者", "covers": "署名対象", "claimed": "申告時刻", "time-stamp": "タイムスタンプ", "evidence": "失効情報",
-	"policy of": "署名ポリシー", "commits to": "署名の目的", "admitted": "認められるもの", "vouched by": "検証トークン",
+	"policy of": "署名ポリシー", "its text": "その文書", "said to be": "文書の所在", "commits to": "署名の目的", "admitted": "認められるもの", "vouched by": "検証トークン",
 }
 
 // unreadable explains why there is no verdict at all on a file.
@@ -107,6 +107,12 @@ func explainDocument(out io.Writer, name string, r *verifier.DocumentResult, ja 
 		fact("covers", "%s", strings.Join(strings.Fields(covers+" "+strings.Join(s.Scope.Parts, " ")+" "+s.Scope.Note), " "))
 		if s.PolicyID != "" {
 			fact("policy of", "%.200q", s.PolicyID)
+		}
+		if p := s.Policy; p != nil {
+			fact("its text", "%s %s %s", p.State, p.Source, p.SHA256)
+			if p.URI != "" {
+				fact("said to be", "at %.200q", p.URI)
+			}
 		}
 		for _, c := range s.Commitments {
 			fact("commits to", "%.200q", c)

@@ -132,7 +132,12 @@ func (p *process) stop(sig os.Signal) (int, error) {
 // start is launch for tests in Go; the sandbox is stopped with the test.
 func start(t *testing.T, dir string, offset int) (*process, sandbox.Env) {
 	t.Helper()
-	p, err := launch(dir, offset)
+	return startWith(t, dir, offset)
+}
+
+func startWith(t *testing.T, dir string, offset int, args ...string) (*process, sandbox.Env) {
+	t.Helper()
+	p, err := launch(dir, offset, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +263,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"sandbox": cmdSandbox, "stop": cmdStop, "exits": cmdExits, "let": cmdLet, "within": cmdWithin,
+			"sandbox": cmdSandbox, "stop": cmdStop, "exits": cmdExits, "let": cmdLet, "within": cmdWithin, "guide": cmdGuide,
 		},
 	})
 }

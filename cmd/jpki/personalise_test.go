@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,11 +29,17 @@ import (
 // nextSandbox starts a sandbox whose cards have P-384 keys, which are made in no time.
 func nextSandbox(t *testing.T) sandbox.Env {
 	t.Helper()
+	return profiledSandbox(t, "next")
+}
+
+// profiledSandbox starts a sandbox with a profile.
+func profiledSandbox(t *testing.T, profile string) sandbox.Env {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a sandbox")
 	}
 	dir := t.TempDir()
-	p, err := launch(dir, 0, "-profile", "next")
+	p, err := launch(dir, 0, "-profile", profile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +72,16 @@ func registerHolders(t *testing.T, env sandbox.Env, n int) (holders []string) {
 	return holders
 }
 
-func blankCards(t *testing.T, n int) (cards []*card.Card) {
+func blankCards(t *testing.T, n int) []*card.Card {
+	t.Helper()
+	return blankCardsFor(t, card.P384, n)
+}
+
+func blankCardsFor(t *testing.T, keys card.KeyType, n int) (cards []*card.Card) {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range n {
-		c, err := card.New(card.Config{Dir: dir, ID: fmt.Sprintf("P%03d-%s", i, rand.Text()[:6]), Keys: card.P384, Blank: true, Rand: rand.Reader})
+		c, err := card.New(card.Config{Dir: dir, ID: fmt.Sprintf("P%03d-%s", i, rand.Text()[:6]), Keys: keys, Blank: true, Rand: rand.Reader})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,10 +179,26 @@ func measure(t *testing.T, daemons []*readertest.Daemon) resources {
 // A hundred virtual cards go through six readers of three daemons. In between and after it the files, goroutines and memory of this process, which
 // is station and cards at once, and the files of the daemons are counted.
 func TestPersonaliseAHundredCards(t *testing.T) {
-	env := nextSandbox(t)
+	personaliseMany(t, nextSandbox(t), card.P384, 100, 16)
+}
+
+// The same with today's RSA-2048 keys, which cards make themselves: 12 cards, or as many as JPKI_CARDS says (`make soak-cards`).
+func TestPersonaliseTodaysCards(t *testing.T) {
+	n := 12
+	if asked := os.Getenv("JPKI_CARDS"); asked != "" {
+		var err error
+		if n, err = strconv.Atoi(asked); err != nil || n < 7 || n > 10_000 {
+			t.Fatal("JPKI_CARDS is a number from 7 to 10000")
+		}
+	}
+	personaliseMany(t, profiledSandbox(t, "today"), card.RSA2048, n, 6)
+}
+
+// personaliseMany personalises n cards, and counts after as many as warm the line up.
+func personaliseMany(t *testing.T, env sandbox.Env, keys card.KeyType, n, warm int) {
+	t.Helper()
 	d := []*readertest.Daemon{readertest.Start(t), readertest.Start(t), readertest.Start(t)}
-	const n, warm = 100, 16
-	holders, cards := registerHolders(t, env, n), blankCards(t, n)
+	holders, cards := registerHolders(t, env, n), blankCardsFor(t, keys, n)
 	// at personalises the cards at one daemon's readers.
 	at := func(ctx context.Context, d *readertest.Daemon, holders []string, cards []*card.Card) (string, error) {
 		l, out, notes := newLine(t, env, d.Socket)
@@ -203,7 +231,7 @@ func TestPersonaliseAHundredCards(t *testing.T) {
 		return out.String(), err
 	}
 	personalise := func(holders []string, cards []*card.Card) (out string) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience+time.Duration(len(cards))*5*time.Second)
 		defer cancel()
 		parts := make([]string, len(d))
 		var lines errgroup.Group
@@ -221,7 +249,9 @@ func TestPersonaliseAHundredCards(t *testing.T) {
 	}
 	out := personalise(holders[:warm], cards[:warm])
 	before := measure(t, d)
+	start := time.Now()
 	out += personalise(holders[warm:], cards[warm:])
+	t.Logf("%d cards of type %v in %s", n-warm, keys, time.Since(start).Round(time.Millisecond))
 	after := measure(t, d)
 	for deadline := time.Now().Add(patience); (after.goroutines > before.goroutines || after.files > before.files || after.daemonFiles > before.daemonFiles) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		after = measure(t, d) // connections close by and by

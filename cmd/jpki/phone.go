@@ -152,7 +152,7 @@ The phone's maker is the sandbox's, whose key attests anything.`,
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "folder for keys and certificates (default phone-TOKEN)")
-	c.Flags().StringVar(&format, "format", "", "how the maker attests: step, apple or android-key (default step; for P-384 keys android-key)")
+	c.Flags().StringVar(&format, "format", "", "how the maker attests: step, apple, android-key or apple-appattest (default step; for P-384 keys android-key)")
 	return c
 }
 

@@ -25,6 +25,9 @@ With -live, something happens to a fictitious resident every few seconds after t
 new cards, renewals, deaths. Each is a line, with the pseudonym under which the bank knows the resident, and so is each change that
 the bank's feed tells. It all happens in real time, and the same -seed gives the same order. Their cards are in DIR/cards.
 
+With -samples, DIR/samples has a request for every answer that a program which calls the verifier must handle, each with what
+the answer is and a script that sends it; docs/samples.md lists them.
+
   port 8443  authority: station and register API (mutual TLS)
   port 8445  enrolment: certificates for stations, for the step client
   port 8080  status: /ocsp, /crl/ISSUER/PARTITION.crl, /ca/ISSUER.cer
@@ -37,6 +40,7 @@ the bank's feed tells. It all happens in real time, and the same -seed gives the
   jpki sandbox -hsm -dir var/hsm    # the CAs' keys in a SoftHSM token (Debian: softhsm2), behind jpki-signer
   jpki sandbox -live                # and residents who move, marry, lose their cards, every 2 s
   jpki sandbox -live 500ms -seed 7  # more often, and another order of events
+  jpki sandbox -samples             # and requests that the verifier refuses, in DIR/samples
   jpki sandbox -lang ja             # 物語を日本語で`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 && c.Flags().Changed("live") {
@@ -73,8 +77,10 @@ the bank's feed tells. It all happens in real time, and the same -seed gives the
 	c.Flags().DurationVar(&opt.Live, "live", 0, "after the story, have something happen to a resident so often (alone: every "+sandbox.LiveEvery.String()+")")
 	c.Flags().Lookup("live").NoOptDefVal = sandbox.LiveEvery.String()
 	c.Flags().Uint64Var(&opt.LiveSeed, "seed", 1, "of the order of events with -live")
+	c.Flags().BoolVar(&opt.Samples, "samples", false, "write requests for every answer of the verifier into DIR/samples")
 	c.Flags().BoolVar(&opt.HSM, "hsm", false, "on first start, put the CAs' keys into a SoftHSM token behind jpki-signer")
 	c.Flags().StringVar(&opt.Profile, "profile", "", "rules of today's cards or of the next generation's: today or next (default: as last time, first today)")
+	c.Flags().StringVar(&opt.VerifierDatabase, "verifier-database", "", "postgres:// URL of the verifier's database (default: a file in the sandbox's directory)")
 	c.Flags().StringVar(&opt.Lang, "lang", lang, "language of the story: en or ja")
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -53,7 +54,7 @@ func tenantCommand() *cobra.Command {
 	}
 	c.PersistentFlags().StringVar(&w.database, "database", "", "the verifier's database: sqlite:PATH or postgres://… (default the sandbox's)")
 	c.PersistentFlags().StringVar(&w.master, "master-key", "", "file with the master key, 64 hexadecimal digits")
-	return group(c, tenantAdd(&w), tenantToken(&w), tenantList(&w), tenantRevoke(&w))
+	return group(c, tenantAdd(&w), tenantToken(&w), tenantList(&w), tenantSet(&w), tenantRevoke(&w), tenantRotate(&w))
 }
 
 func tenantAdd(w *tenantStore) *cobra.Command {
@@ -120,6 +121,104 @@ certificate is admitted instead, whoever issued it and however often it is renew
 	f.StringSliceVar(&scopes, "scopes", []string{string(store.Verify), string(store.Status), string(store.Evidence)}, "what it is for: verify, status, evidence, watch, consent, holder")
 	f.DurationVar(&expires, "expires", 0, "for how long (default until it is revoked)")
 	f.StringVar(&certificate, "certificate", "", "a client certificate whose key is admitted instead of a token")
+	return c
+}
+
+func tenantSet(w *tenantStore) *cobra.Command {
+	var t store.Tenant
+	var token string
+	var scopes []string
+	c := &cobra.Command{
+		Use: "set [NUMBER]", Short: "Change a tenant's settings, or what a token is for",
+		Long: `Only what is given changes. Evidence that is kept already keeps its term. After a change of the name, log-ins begin anew whose
+challenge was drawn under the old one. Servers follow within a second.`,
+		Example: `  jpki tenant set 5835678256246 -quota 200000 -rate 100
+  jpki tenant set -token 0123456789abcdef -scopes verify,status`,
+		Args: atMostOne("NUMBER"),
+		RunE: func(c *cobra.Command, args []string) error {
+			f := c.Flags()
+			given := func(names ...string) bool { return slices.ContainsFunc(names, f.Changed) }
+			settings := given("name", "retention", "store-attributes", "rate", "quota")
+			switch {
+			case (token == "") == (len(args) == 0):
+				return usageError{errors.New("want a Corporate Number or -token")}
+			case token != "" && (settings || !given("scopes")), token == "" && (!settings || given("scopes")):
+				return usageError{errors.New("-token goes with -scopes, a Corporate Number with the other settings")}
+			}
+			return w.with(c, func(ctx context.Context, s *store.Store) error {
+				if token != "" {
+					var list []store.Scope
+					for _, name := range scopes {
+						list = append(list, store.Scope(name))
+					}
+					return s.SetScopes(ctx, token, list)
+				}
+				_, err := s.EditTenant(ctx, jpki.CorporateNumber(args[0]), func(have *store.Tenant) {
+					if given("name") {
+						have.Name = t.Name
+					}
+					if given("retention") {
+						have.RetentionDays = t.RetentionDays
+					}
+					if given("store-attributes") {
+						have.StoreAttributes = t.StoreAttributes
+					}
+					if given("rate") {
+						have.Rate = t.Rate
+					}
+					if given("quota") {
+						have.DailyQuota = t.DailyQuota
+					}
+				})
+				return err
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&t.Name, "name", "", "name in logs and challenges: printable ASCII without spaces")
+	f.IntVar(&t.RetentionDays, "retention", 0, "days for which evidence is kept; 0 keeps none")
+	f.BoolVar(&t.StoreAttributes, "store-attributes", false, "keep certificates with attributes unless a request says otherwise")
+	f.IntVar(&t.Rate, "rate", 0, "requests a second; 0 for the server's")
+	f.Int64Var(&t.DailyQuota, "quota", 0, "verdicts a day; 0 for no limit")
+	f.StringVar(&token, "token", "", "identifier of a token, as in list")
+	f.StringSliceVar(&scopes, "scopes", nil, "what the token is for: verify, status, evidence, watch, consent, holder")
+	return c
+}
+
+func tenantRotate(w *tenantStore) *cobra.Command {
+	var previous string
+	c := &cobra.Command{
+		Use: "rotate-key", Short: "Seal tenants' keys under a new master key",
+		Long: `Seals every key that is sealed under the -previous master key under that of -master-key, all of them or none; evidence stays as it
+is. Stop the servers before, and start them with the new key afterwards. Whoever interrupts it runs it again; it prints how many keys it sealed anew.
+Destroy the previous key only when backups from before are no longer needed: they open with it only.`,
+		Example: "  jpki tenant rotate-key -database sqlite:verifier.db -previous master.key -master-key new.key",
+		Args:    exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if w.database == "" || w.master == "" || previous == "" {
+				return usageError{errors.New("want -database, -master-key and -previous")}
+			}
+			var cfg store.Config
+			var err error
+			if cfg.MasterKey, err = sandbox.ReadMasterKey(w.master); err != nil {
+				return err
+			}
+			if cfg.PreviousMasterKey, err = sandbox.ReadMasterKey(previous); err != nil {
+				return err
+			}
+			cfg.Database = w.database
+			s, err := store.Open(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			n, err := s.RotateMaster(c.Context())
+			if err = errors.Join(err, s.Close()); err == nil {
+				fmt.Fprintln(c.OutOrStdout(), n)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&previous, "previous", "", "file with the master key so far")
 	return c
 }
 

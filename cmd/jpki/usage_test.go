@@ -67,7 +67,7 @@ func TestHelp(t *testing.T) {
 	visit(newRoot())
 }
 
-// The documents' command lines exist. That they work is readme.txtar's business.
+// The documents' command lines exist. That they work is the business of guides_test.go.
 func TestDocumentedCommandLines(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..")
@@ -76,6 +76,11 @@ func TestDocumentedCommandLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	guides, err := filepath.Glob(filepath.Join(root, "docs", "guides", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more = append(more, guides...)
 	n := 0
 	for _, path := range append(files, more...) {
 		text, err := os.ReadFile(path)
@@ -173,7 +178,7 @@ func TestMistakes(t *testing.T) {
 		"verify -cert A -signature B": {exitUsage, `want 1 argument\(s\): \[FILE\]`},
 		"certificate show A":          {exitFailure, `no such file`},
 		"crl show A":                  {exitFailure, `no such file`},
-		"audit verify":                {exitFailure, `has the sandbox been started once`},
+		"audit verify":                {exitFailure, `if it is the sandbox.s, has that been started once`},
 		"seed":                        {exitFailure, `has the sandbox been started once`},
 	} {
 		dir := none

@@ -23,6 +23,7 @@ import (
 // A documentCheck is the command line of `jpki verify FILE`.
 type documentCheck struct {
 	detached, trust, policy, existed, evidence string
+	texts                                      []string
 	tokens                                     tokenFlags
 	asJSON                                     bool
 }
@@ -33,6 +34,7 @@ func (d *documentCheck) flags(c *cobra.Command) {
 	c.Flags().StringVar(&d.policy, "policy", "", "name of a policy, or a JSON file with one (default sandbox-signature-2026, with -trust rfc5280)")
 	c.Flags().StringVar(&d.existed, "existed", "", "when you know that the document existed, as 2026-11-23T12:00:00Z")
 	c.Flags().StringVar(&d.evidence, "evidence", "", "where to store the evidence")
+	c.Flags().StringArrayVar(&d.texts, "signature-policy", nil, "text of a signature policy that you have read, as IDENTIFIER=FILE; signatures that name it must have signed its digest (may be repeated)")
 	d.tokens.flags(c)
 }
 
@@ -41,6 +43,9 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 	cfg, err := d.config(c)
 	if err != nil {
 		return err
+	}
+	if cfg.PolicyDocuments, err = policyTexts(d.texts); err != nil {
+		return usageError{err}
 	}
 	if err := d.tokens.configure(c.Context(), &cfg); err != nil {
 		return err
@@ -109,6 +114,31 @@ func (d *documentCheck) run(c *cobra.Command, name string) error {
 		return errRefused
 	}
 	return errNo
+}
+
+// policyTexts reads the files of -signature-policy.
+func policyTexts(flags []string) (out []verifier.SignaturePolicyDocument, err error) {
+	for _, text := range flags {
+		id, name, ok := cutLast(text, "=")
+		if !ok || id == "" {
+			return nil, fmt.Errorf("-signature-policy: %.200q is not IDENTIFIER=FILE", text)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("-signature-policy: %w", err)
+		}
+		out = append(out, verifier.SignaturePolicyDocument{ID: id, Data: data})
+	}
+	return out, nil
+}
+
+// cutLast is [strings.Cut] at the last separator: identifiers that are addresses may have one, too.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }
 
 func (d *documentCheck) config(c *cobra.Command) (cfg verifier.DocumentConfig, err error) {

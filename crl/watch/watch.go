@@ -280,13 +280,13 @@ func (w *watcher) compare(ctx context.Context, url string, issuer *x509.Certific
 		switch {
 		case err != nil:
 			w.fault(url, OCSP, "%s: %v", e.Serial, err)
-		case e.Reason == jpki.RemoveFromCRL && (!s.Revoked && !s.Unknown || s.At.After(head.ThisUpdate)): // or suspended again since
+		case e.Reason == jpki.RemoveFromCRL && (!s.Revoked && !s.Unknown || !s.At.Before(head.ThisUpdate)): // or suspended again since
 		case e.Reason == jpki.RemoveFromCRL:
 			w.fault(url, OCSP, "%s is released, OCSP says that it is %s", e.Serial, map[bool]string{true: "unknown", false: "revoked"}[s.Unknown])
 		case !s.Revoked && e.Reason == jpki.CertificateHold && !s.Unknown: // released since
 		case !s.Revoked:
 			w.fault(url, OCSP, "%s is listed, OCSP says it is %s", e.Serial, map[bool]string{true: "unknown", false: "good"}[s.Unknown])
-		case s.At.After(head.ThisUpdate): // changed since
+		case !s.At.Before(head.ThisUpdate): // changed since, or within the same second: times tell no more
 		case s.Reason != e.Reason || !s.At.Equal(e.At):
 			w.fault(url, OCSP, "%s is listed as %s since %s, OCSP says %s since %s", e.Serial, e.Reason, e.At.Format(time.RFC3339), s.Reason, s.At.Format(time.RFC3339))
 		}

@@ -185,6 +185,9 @@ func TestFaults(t *testing.T) {
 		"revoked since": {func(p *place, _ *watch.Config) {
 			p.status["77"] = watch.Status{Revoked: true, Reason: jpki.Superseded, At: p.now.Add(time.Minute)}
 		}, nil},
+		"revoked in the list's second": {func(p *place, _ *watch.Config) {
+			p.status["42"] = watch.Status{Revoked: true, Reason: jpki.AffiliationChanged, At: p.now}
+		}, nil},
 		"entry removed":         {func(p *place, _ *watch.Config) { p.publish(2, revoked{0x42: jpki.CertificateHold}) }, []string{aoba + " vanished", full + " vanished"}},
 		"hold removed":          {func(p *place, _ *watch.Config) { p.publish(2, revoked{0x41: jpki.Superseded}) }, []string{aoba + " vanished", full + " vanished"}},
 		"list missing":          {func(p *place, _ *watch.Config) { delete(p.lists, minato) }, []string{minato + " fetch"}},

@@ -15,7 +15,7 @@ missing() { # prints the Debian packages still to be installed
   has jq || echo jq
   has pdfsig || echo poppler-utils
   has qpdf || echo qpdf
-  { has certutil && has pk12util; } || echo libnss3-tools # keys for pdfsig to sign with
+  { has certutil && has pk12util && has modutil && has tstclnt; } || echo libnss3-tools # keys for pdfsig to sign with; NSS with a card
   has xmllint || echo libxml2-utils
   has xmlsec1 || echo xmlsec1
   { has opensc-tool && has pkcs11-tool; } || echo opensc
@@ -25,6 +25,9 @@ missing() { # prints the Debian packages still to be installed
   [[ -e /usr/lib/pcsc/drivers/serial/libifdvpcd.so ]] || echo vsmartcard-vpcd # the virtual reader
   has javac || echo default-jdk-headless
   has softhsm2-util || echo softhsm2
+  has nginx || echo nginx-light # what lies in deploy is tried with this and the next two
+  { has prometheus && has promtool; } || echo prometheus
+  { has systemd-analyze && has systemd-sysusers; } || echo systemd
   has cc || printf 'gcc\nlibc6-dev\n' # for jpki-signer, which loads PKCS #11 modules
   [[ -s /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }

@@ -27,16 +27,19 @@ import (
 
 // A SlotConfig is what a slot needs. Log may be nil.
 type SlotConfig struct {
-	Token    URI              // without a key
-	Keys     map[string]URI   // by name; required
-	Program  []string         // the child: a program and its arguments, which calls Work on file descriptor 3; required
-	Sessions int              // of the token, at least 1
-	Folder   string           // where a refused PIN is remembered; required
-	Hang     time.Duration    // how long the token may take for one signature before the child is replaced; required
-	Start    time.Duration    // how long the child may take to report; required
-	Probe    time.Duration    // how often a token is tried that nobody uses; required
-	Now      func() time.Time // required
-	Log      *slog.Logger
+	Token    URI            // without a key
+	Keys     map[string]URI // by name; required
+	Program  []string       // the child: a program and its arguments, which calls Work on file descriptor 3; required
+	Sessions int            // of the token, at least 1
+	Folder   string         // where a refused PIN is remembered; required
+	Hang     time.Duration  // how long the token may take for one signature before the child is replaced; required
+	Start    time.Duration  // how long the child may take to report; required
+	Probe    time.Duration  // how often a token is tried that nobody uses; required
+	GiveUp   time.Duration  // after how long nobody who comes waits for the token any more; required
+	// Suits says why a key that was found under a name is not the one that was meant; nil if it is. Nil for any key.
+	Suits func(name string, public crypto.PublicKey) error
+	Now   func() time.Time // required
+	Log   *slog.Logger
 }
 
 // A Slot keeps one token in use. Run does the work.
@@ -45,7 +48,10 @@ type Slot struct {
 	mu       sync.Mutex
 	state    State
 	detail   string
+	since    time.Time // when it last came into use, or went out of it
 	live     *child
+	keys     map[string]URI // what the next child is told
+	others   bell           // rings when keys are others
 	bells    []*bell
 	restarts atomic.Uint64
 	doubted  atomic.Bool       // the log has that the slot has another key than the others
@@ -60,21 +66,38 @@ type child struct {
 
 // NewSlot checks a configuration.
 func NewSlot(cfg SlotConfig) (*Slot, error) {
-	if len(cfg.Keys) == 0 || len(cfg.Program) == 0 || cfg.Sessions < 1 || cfg.Folder == "" || cfg.Hang <= 0 || cfg.Start <= 0 || cfg.Probe <= 0 || cfg.Now == nil {
-		return nil, errors.New("pkcs11: Keys, Program, Sessions, Folder, Hang, Start, Probe and Now are required")
-	}
-	for name, u := range cfg.Keys {
-		if err := u.Check(); err != nil {
-			return nil, fmt.Errorf("pkcs11: key %s: %w", name, err)
-		}
-		if u.WithoutKey().String() != cfg.Token.String() {
-			return nil, fmt.Errorf("pkcs11: key %s is on another token", name)
-		}
+	if len(cfg.Program) == 0 || cfg.Sessions < 1 || cfg.Folder == "" || cfg.Hang <= 0 || cfg.Start <= 0 || cfg.Probe <= 0 || cfg.GiveUp <= 0 || cfg.Now == nil {
+		return nil, errors.New("pkcs11: Keys, Program, Sessions, Folder, Hang, Start, Probe, GiveUp and Now are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Slot{cfg: cfg, state: Starting}, nil
+	s := &Slot{cfg: cfg, state: Starting, since: cfg.Now(), others: bell{ch: make(chan struct{})}}
+	return s, s.SetKeys(cfg.Keys)
+}
+
+// SetKeys replaces the keys that the slot has. A child that has others ends, and a new one finds these; what was on its way
+// is asked again.
+func (s *Slot) SetKeys(keys map[string]URI) error {
+	if len(keys) == 0 {
+		return errors.New("pkcs11: Keys, Program, Sessions, Folder, Hang, Start, Probe, GiveUp and Now are required")
+	}
+	for name, u := range keys {
+		if err := u.Check(); err != nil {
+			return fmt.Errorf("pkcs11: key %s: %w", name, err)
+		}
+		if u.WithoutKey().String() != s.cfg.Token.String() {
+			return fmt.Errorf("pkcs11: key %s is on another token", name)
+		}
+	}
+	s.mu.Lock()
+	same := maps.EqualFunc(s.keys, keys, func(a, b URI) bool { return a.String() == b.String() })
+	s.keys = keys
+	s.mu.Unlock()
+	if !same {
+		s.others.ring()
+	}
+	return nil
 }
 
 // State says how the slot is and, unless it is Up, why.
@@ -117,7 +140,7 @@ func (s *Slot) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if s.cfg.Now().Sub(started) > steady {
+		if s.cfg.Now().Sub(started) > steady || errors.Is(err, errOthers) {
 			pause = leastPause
 		}
 		state, _ := s.State()
@@ -138,10 +161,13 @@ func (s *Slot) once(ctx context.Context) error {
 	}
 	defer end()
 	_ = conn.SetDeadline(time.Now().Add(s.cfg.Start)) //nolint:forbidigo // the kernel's clock
+	others := s.others.wait()                         // before the keys are read: a change in between is not missed
 	o := order{Token: s.cfg.Token.String(), Keys: map[string]string{}, Sessions: s.cfg.Sessions}
-	for name, u := range s.cfg.Keys {
+	s.mu.Lock()
+	for name, u := range s.keys {
 		o.Keys[name] = u.String()
 	}
+	s.mu.Unlock()
 	r := bufio.NewReaderSize(conn, 16<<10)
 	var found report
 	if err = writeFrame(conn, o); err == nil {
@@ -166,27 +192,43 @@ func (s *Slot) once(ctx context.Context) error {
 		if c.keys[name], err = x509.ParsePKIXPublicKey(der); err != nil {
 			return fmt.Errorf("public key of %s: %w", name, err)
 		}
+		if s.cfg.Suits == nil {
+			continue
+		}
+		if err := s.cfg.Suits(name, c.keys[name]); err != nil {
+			delete(c.keys, name)
+			if found.Missing == nil {
+				found.Missing = map[string]string{}
+			}
+			found.Missing[name] = err.Error()
+		}
 	}
 	s.mu.Lock()
 	s.missing = found.Missing
 	s.mu.Unlock()
 	for name, why := range found.Missing {
-		s.cfg.Log.ErrorContext(ctx, "a key is not on its token", slog.String("key", name), slog.String("token", s.cfg.Token.String()), slog.String("error", why))
+		s.cfg.Log.ErrorContext(ctx, "a key is not on its token, or another one is", slog.String("key", name), slog.String("token", s.cfg.Token.String()), slog.String("error", why))
 	}
 	c.link = signer.NewLink(conn, r)
 	defer c.link.Close()
 	s.become(Up, "", c)
 	s.cfg.Log.InfoContext(ctx, "a token is in use", slog.String("token", s.cfg.Token.String()), slog.Int("keys", len(c.keys)), slog.Int("sessions", found.Sessions))
-	err = s.watch(ctx, c)
+	err = s.watch(ctx, c, others)
 	s.become(Lost, err.Error(), nil)
 	return err
 }
 
-// watch returns when the child is no good any more: it ended, does not answer, or fails the test of an idle token.
-func (s *Slot) watch(ctx context.Context, c *child) error {
+var errOthers = errors.New("its keys are others now")
+
+// watch returns when the child is no good any more: it ended, does not answer, fails the test of an idle token, or is to
+// have other keys.
+func (s *Slot) watch(ctx context.Context, c *child, others <-chan struct{}) error {
 	tick := time.NewTicker(min(s.cfg.Hang/4, lookAgain))
 	defer tick.Stop()
-	name := slices.Min(slices.Collect(maps.Keys(c.keys)))
+	name := ""
+	if names := slices.Sorted(maps.Keys(c.keys)); len(names) > 0 {
+		name = names[0]
+	}
 	probed := s.cfg.Now()
 	failed := make(chan error, 1)
 	for {
@@ -195,6 +237,8 @@ func (s *Slot) watch(ctx context.Context, c *child) error {
 			return ctx.Err()
 		case <-c.link.Done():
 			return errors.New("the child ended, or its token was lost")
+		case <-others:
+			return errOthers
 		case err := <-failed:
 			return fmt.Errorf("the token failed a test: %w", err)
 		case <-tick.C:
@@ -206,7 +250,7 @@ func (s *Slot) watch(ctx context.Context, c *child) error {
 			return fmt.Errorf("the token has not answered for %v", s.cfg.Hang)
 		case busy:
 			probed = now
-		case now.Sub(probed) >= s.cfg.Probe:
+		case name != "" && now.Sub(probed) >= s.cfg.Probe:
 			probed = now
 			go func() {
 				if err := probe(ctx, c, name); err != nil {
@@ -265,10 +309,20 @@ func (s *Slot) spawn(ctx context.Context) (conn net.Conn, end func(), err error)
 func (s *Slot) become(state State, detail string, live *child) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if (state == Up) != (s.state == Up) {
+		s.since = s.cfg.Now()
+	}
 	s.state, s.detail, s.live = state, detail, live
 	for _, b := range s.bells {
 		b.ring()
 	}
+}
+
+// givenUp reports whether the slot has been as it is for so long that nothing is to be waited for.
+func (s *Slot) givenUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.Now().Sub(s.since) >= s.cfg.GiveUp
 }
 
 // serves returns the child if it has a key.
@@ -363,13 +417,34 @@ func NewKey(name string, slots []*Slot, log *slog.Logger) *Key {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &Key{name: name, slots: slots, log: log, bell: bell{ch: make(chan struct{})}}
+	k := &Key{name: name, log: log, bell: bell{ch: make(chan struct{})}}
+	k.SetSlots(slots)
+	return k
+}
+
+// SetSlots replaces the slots. The key stays the one that it is: a slot with another under the name is not used.
+func (k *Key) SetSlots(slots []*Slot) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.slots {
+		s.mu.Lock()
+		s.bells = slices.DeleteFunc(s.bells, func(b *bell) bool { return b == &k.bell })
+		s.mu.Unlock()
+	}
+	k.slots = slices.Clone(slots)
 	for _, s := range slots {
 		s.mu.Lock()
 		s.bells = append(s.bells, &k.bell)
 		s.mu.Unlock()
 	}
-	return k
+	k.bell.ring()
+}
+
+// places returns the slots of the moment.
+func (k *Key) places() []*Slot {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.slots
 }
 
 // Public returns the public key, or nil while no slot has been up.
@@ -394,7 +469,7 @@ func (k *Key) Ready() bool { return k.choose(context.Background()) != nil }
 func (k *Key) choose(ctx context.Context) (best *child) {
 	want := k.Public()
 	least := 0
-	for _, s := range k.slots {
+	for _, s := range k.places() {
 		c, pub := s.serves(k.name)
 		if c == nil {
 			continue
@@ -412,14 +487,25 @@ func (k *Key) choose(ctx context.Context) (best *child) {
 	return best
 }
 
+// givenUp reports whether no slot is worth waiting for.
+func (k *Key) givenUp() bool {
+	return !slices.ContainsFunc(k.places(), func(s *Slot) bool { return !s.givenUp() })
+}
+
 const mostTries = 5 // of one request that costs children their lives
 
-// Sign has a slot sign. While none is up, it waits; when a slot is lost, another is asked, or the same one when it is back.
+// Sign has a slot sign. While none is up, it waits, unless every slot has been away for long before it was called; when a
+// slot is lost, another is asked, or the same one when it is back.
 func (k *Key) Sign(ctx context.Context, scheme signer.Scheme, h crypto.Hash, digest []byte) ([]byte, error) {
+	asked := false
 	for try := 0; try < mostTries; {
 		changed := k.bell.wait()
 		c := k.choose(ctx)
 		if c == nil {
+			if !asked && k.givenUp() {
+				return nil, fmt.Errorf("no token with the key for long: %w", signer.Unavailable)
+			}
+			asked = true
 			select {
 			case <-ctx.Done():
 				return nil, fmt.Errorf("no token with the key: %w", signer.Unavailable)

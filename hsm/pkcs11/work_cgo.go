@@ -394,7 +394,7 @@ func Work(conn net.Conn) error {
 }
 
 // Create makes a key pair on the token that u tells, with u's label and id, and returns the public key. The private key
-// never leaves the token: it is sensitive and not extractable. The algorithm is rsa-2048, p-256 or p-384. A key that is
+// never leaves the token: it is sensitive, not extractable, and signs, nothing else. The algorithm is rsa-2048, p-256 or p-384. A key that is
 // there already is an fs.ErrExist. The process must have no other use of the module.
 func Create(ctx context.Context, u URI, algorithm string) (crypto.PublicKey, error) {
 	if err := u.Check(); err != nil {
@@ -422,9 +422,10 @@ func Create(ctx context.Context, u URI, algorithm string) (crypto.PublicKey, err
 		u.ID = string(id)
 	}
 	common := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, u.Object), pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(u.ID))}
-	public := append(slices.Clone(common), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true))
+	public := append(slices.Clone(common), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true), pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, false), pkcs11.NewAttribute(pkcs11.CKA_WRAP, false))
 	private := append(slices.Clone(common), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true), pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true))
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, false), pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false), pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false)) // tokens' own defaults differ
 	mechanism := uint(pkcs11.CKM_EC_KEY_PAIR_GEN)
 	oids := map[string]asn1.ObjectIdentifier{"p-256": oidP256, "p-384": oidP384}
 	switch oid, ec := oids[algorithm]; {

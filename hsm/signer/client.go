@@ -178,6 +178,12 @@ func problem(r Response) error {
 // Usage returns the signer's signed-for counts, as JSON of a [Record].
 func (c *Client) Usage(ctx context.Context) ([]byte, error) { return c.Do(ctx, Request{Op: OpUsage}) }
 
+// Reload has the signer read its keys and rules again. An error says what is wrong with them, and the former are in force.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := c.Do(ctx, Request{Op: OpReload})
+	return err
+}
+
 // Open asks for the key's public half and returns the key. Several keys of one client share its connection.
 func (c *Client) Open(ctx context.Context, ref Ref) (*Key, error) {
 	if _, limited := ctx.Deadline(); !limited {

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,18 +38,22 @@ type KeyConfig struct {
 	Verified int // of how many signatures one is verified before it leaves; 1 for every one; required
 }
 
-// A Config is what a Server needs. Log and Usage may be nil.
+// A Config is what a Server needs. Log, Usage and Reload may be nil.
 type Config struct {
 	Keys  []KeyConfig
 	Usage *Meter
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Reload has keys and rules read again, and calls SetKeys. Who asks for it on the socket is this process's user or root,
+	// and reads what its error says. Calls may overlap.
+	Reload func(context.Context) error
 }
 
 // A Server signs for its peers.
 type Server struct {
 	cfg     Config
-	keys    map[string]*served
+	keys    atomic.Pointer[map[string]*served] // replaced whole
+	setting sync.Mutex                         // held by who replaces them
 	tally   jpki.Tally
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{}
@@ -56,41 +62,75 @@ type Server struct {
 	work    sync.WaitGroup // requests and connections under way
 }
 
+// A served is a key under the rules of its time. What outlives the rules is behind pointers.
 type served struct {
 	KeyConfig
-	gate    gate
-	buckets []bucket
-	signed  atomic.Uint64
+	gate    *gate
+	buckets []*bucket
+	signed  *atomic.Uint64
 }
 
 const maxConns = 256 // connections at once
 
 // New checks a configuration and makes a server of it.
 func New(cfg Config) (*Server, error) {
-	if cfg.Now == nil || len(cfg.Keys) == 0 {
+	if cfg.Now == nil {
 		return nil, errors.New("signer: Keys and Now are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, keys: map[string]*served{}, conns: map[net.Conn]struct{}{}}
-	for _, k := range cfg.Keys {
+	s := &Server{cfg: cfg, conns: map[net.Conn]struct{}{}}
+	return s, s.SetKeys(cfg.Keys)
+}
+
+// SetKeys replaces all keys and rules at once; an error leaves them as they were. Requests that were admitted before are
+// carried out. A key that stays keeps its queue and its count, and a rule that stays what is left of its rate.
+func (s *Server) SetKeys(keys []KeyConfig) error {
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	if len(keys) == 0 {
+		return errors.New("signer: Keys and Now are required")
+	}
+	before, after := s.table(), map[string]*served{}
+	for _, k := range keys {
 		switch {
 		case !ValidName(k.Name):
-			return nil, fmt.Errorf("signer: key name %q is not made of letters, digits, and - _ . alone", k.Name)
-		case s.keys[k.Name] != nil:
-			return nil, fmt.Errorf("signer: key %s: twice", k.Name)
+			return fmt.Errorf("signer: key name %q is not made of letters, digits, and - _ . alone", k.Name)
+		case after[k.Name] != nil:
+			return fmt.Errorf("signer: key %s: twice", k.Name)
 		case k.Backend == nil || k.AtOnce < 1 || k.PerPeer < 1 || k.Verified < 1:
-			return nil, fmt.Errorf("signer: key %s: Backend, AtOnce, PerPeer and Verified are required", k.Name)
+			return fmt.Errorf("signer: key %s: Backend, AtOnce, PerPeer and Verified are required", k.Name)
+		}
+		one := &served{KeyConfig: k, gate: &gate{free: k.AtOnce}, signed: new(atomic.Uint64)}
+		old := before[k.Name]
+		if old != nil {
+			one.signed = old.signed
+			if old.AtOnce == k.AtOnce {
+				one.gate = old.gate
+			}
 		}
 		for i, r := range k.Rules {
 			if err := r.check(); err != nil {
-				return nil, fmt.Errorf("signer: key %s: rule %d %w", k.Name, i, err)
+				return fmt.Errorf("signer: key %s: rule %d %w", k.Name, i, err)
+			}
+			one.buckets = append(one.buckets, new(bucket))
+			if old != nil && i < len(old.Rules) && reflect.DeepEqual(old.Rules[i], r) {
+				one.buckets[i] = old.buckets[i]
 			}
 		}
-		s.keys[k.Name] = &served{KeyConfig: k, gate: gate{free: k.AtOnce}, buckets: make([]bucket, len(k.Rules))}
+		after[k.Name] = one
 	}
-	return s, nil
+	s.keys.Store(&after)
+	return nil
+}
+
+// table returns the keys of the moment.
+func (s *Server) table() map[string]*served {
+	if t := s.keys.Load(); t != nil {
+		return *t
+	}
+	return nil
 }
 
 // Serve answers who connects until Shutdown or Close; then it returns nil.
@@ -205,7 +245,7 @@ func (s *Server) serve(conn net.Conn, peer Peer) {
 // most is how many requests of one connection are read before others are answered: one more than may wait, so that
 // who sends more hears Busy.
 func (s *Server) most() (n int) {
-	for _, k := range s.keys {
+	for _, k := range s.table() {
 		n += k.PerPeer + k.AtOnce
 	}
 	return n + 1
@@ -223,15 +263,18 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, peer Peer, program s
 	defer cancel()
 	fail := func(c Code, text string) Response { return Response{Code: c, Data: []byte(text)} }
 	// 1.
+	if req.Op == OpReload {
+		return s.again(ctx, peer)
+	}
 	if req.Op == OpUsage {
-		for _, k := range s.keys {
+		for _, k := range s.table() {
 			if k.rule(peer, program, 0) >= 0 && s.cfg.Usage != nil {
 				return Response{Data: s.cfg.Usage.Last()}
 			}
 		}
 		return fail(Refused, "no rule admits this")
 	}
-	key := s.keys[req.Key]
+	key := s.table()[req.Key]
 	rule := -1
 	if key != nil {
 		rule = key.rule(peer, program, req.Purpose)
@@ -278,6 +321,18 @@ func (s *Server) answer(ctx context.Context, conn net.Conn, peer Peer, program s
 		}
 	}
 	return Response{Data: sig}
+}
+
+// again has keys and rules read again for a peer that may do so.
+func (s *Server) again(ctx context.Context, peer Peer) Response {
+	if s.cfg.Reload == nil || peer.UID != uint32(os.Geteuid()) && peer.UID != 0 {
+		s.cfg.Log.WarnContext(ctx, "refused", slog.String("asked", "reload"), slog.Uint64("uid", uint64(peer.UID)), slog.Int("pid", int(peer.PID)))
+		return Response{Code: Refused, Data: []byte("no rule admits this")}
+	}
+	if err := s.cfg.Reload(ctx); err != nil {
+		return Response{Code: Failed, Data: []byte(err.Error())}
+	}
+	return Response{}
 }
 
 // rule returns the index of the first rule that admits a peer for a purpose, or for any with purpose 0; -1 for none.
@@ -330,7 +385,7 @@ func (s *Server) Outcomes() map[string]uint64 { return s.tally.Snapshot() }
 // Signed counts signatures by key, since the start.
 func (s *Server) Signed() map[string]uint64 {
 	out := map[string]uint64{}
-	for name, k := range s.keys {
+	for name, k := range s.table() {
 		out[name] = k.signed.Load()
 	}
 	return out
@@ -338,7 +393,7 @@ func (s *Server) Signed() map[string]uint64 {
 
 // Waiting returns how many requests wait for a place.
 func (s *Server) Waiting() (n int) {
-	for _, k := range s.keys {
+	for _, k := range s.table() {
 		n += k.gate.waiting()
 	}
 	return n

@@ -32,6 +32,7 @@ const (
 	OpSign   Op = 1 // a signature
 	OpPublic Op = 2 // the public key
 	OpUsage  Op = 3 // the usage record (see Meter); no key is named
+	OpReload Op = 4 // keys and rules are read again (see Config); no key is named
 )
 
 // A Scheme is a way to sign a digest.
@@ -173,7 +174,7 @@ func ParseRequest(b []byte) (Request, error) {
 		ok = purposes[r.Purpose] != "" && r.Scheme >= PKCS1v15 && r.Scheme <= ECDSA && r.Hash != 0 && len(r.Digest) == r.Hash.Size() && ValidName(r.Key)
 	case OpPublic:
 		ok = bare && r.Purpose == 0 && ValidName(r.Key)
-	case OpUsage:
+	case OpUsage, OpReload:
 		ok = bare && r.Purpose == 0 && r.Key == ""
 	}
 	if !ok {

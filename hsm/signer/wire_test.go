@@ -36,7 +36,7 @@ func TestRequestOctets(t *testing.T) {
 
 func TestParseRequestRefuses(t *testing.T) {
 	for name, change := range map[string]func(*signer.Request){
-		"op":           func(r *signer.Request) { r.Op = 9 },
+		"op":           func(r *signer.Request) { r.Op = 5 },
 		"no purpose":   func(r *signer.Request) { r.Purpose = 0 },
 		"purpose":      func(r *signer.Request) { r.Purpose = 5 },
 		"no scheme":    func(r *signer.Request) { r.Scheme = 0 },
@@ -49,6 +49,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"long key":     func(r *signer.Request) { r.Key = strings.Repeat("k", 65) },
 		"public":       func(r *signer.Request) { r.Op = signer.OpPublic },
 		"usage":        func(r *signer.Request) { *r = signer.Request{Op: signer.OpUsage, Key: "k"} },
+		"reload":       func(r *signer.Request) { *r = signer.Request{Op: signer.OpReload, Key: "k"} },
 	} {
 		r := signRequest()
 		change(&r)

@@ -80,6 +80,8 @@ type meter struct {
 	at   time.Time // when left was that
 	day  string    // of verdicts
 	used int64
+
+	waiting int // requests that wait for something new
 }
 
 func (m *meters) of(t *store.Tenant) *meter {

@@ -1,8 +1,8 @@
 // Package api serves the verifier over HTTP to relying parties: banks and telecoms that do not link the library.
 //
 // It owns [API], an http.Handler with the routes of openapi.yaml and, at /docs, a page made of it. It decides nothing about
-// certificates (see package verifier), keeps what package verifier/store seals, and lets no request body, certificate or
-// attribute into a log. Problems are RFC 9457 documents; a negative verdict is no problem but an answer with status 200.
+// certificates (see package verifier), asks the authority for consents and attributes and keeps neither, keeps what package
+// verifier/store seals, and lets no request body, certificate or attribute into a log. Problems are RFC 9457 documents; a negative verdict is no problem but an answer with status 200.
 // An API is safe for concurrent use. Whatever goes wrong ends in a problem with a stable type; a panic in one request
 // ends that request only.
 // Start at routes in api.go; serve.go is the way of every request, body.go says what is read, openapi.yaml what is promised.
@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,11 @@ type Config struct {
 	Rate        int                  // requests a second of tenants that have no rate of their own; 0 means 1000
 	MaxDocument int64                // octets of a document sent as such; 0 means 16 MiB, at most verifier.MaxDocumentBytes
 	Documents   int                  // bodies with documents that are in memory at once; 0 means 8
+	Consents    *Consents            // how the authority is asked for consents and attributes; nil: those routes refuse
+	// Issuers names the authority's generations by the key identifiers of their certificates, in hexadecimal: what was done with a certificate
+	// of one of them is put aside for [Reporter]. Empty: nothing is.
+	Issuers  map[string]jpki.IssuerID
+	Watching *Watching // nil refuses to follow users
 }
 
 // An API is the relying-party API.
@@ -51,6 +57,7 @@ type API struct {
 	readers   keyring
 	meters    meters
 	documents chan struct{} // a place for each body with a document
+	receipts  *receipts     // nil without Consents
 	outcomes  jpki.Tally
 	engine    *gin.Engine
 }
@@ -66,6 +73,7 @@ type reply struct {
 type call struct {
 	*http.Request
 	*store.Access
+	limit  time.Duration // for all of it
 	body   []byte
 	param  string      // the identifier in the path
 	answer http.Header // of the answer
@@ -80,7 +88,7 @@ type route struct {
 	stream       *lines
 }
 
-// routes is the whole API under a token; documentPath and docsPath need none.
+// routes is the whole API under a token; documentPath, docsPath and receiptKeysPath need none.
 var routes = []route{
 	{http.MethodPost, "/v1/verifications", store.Verify, true, (*API).verify, nil},
 	{http.MethodPost, "/v1/verifications/batch", store.Verify, false, nil, &verificationLines},
@@ -92,6 +100,14 @@ var routes = []route{
 	{http.MethodDelete, "/v1/evidence/:id", store.Evidence, false, (*API).deleteEvidence, nil},
 	{http.MethodPost, "/v1/evidence/:id/reevaluations", store.Evidence, false, (*API).reevaluate, nil},
 	{http.MethodPost, "/v1/evidence-deletions", store.Evidence, false, (*API).deleteOfUser, nil},
+	{http.MethodPost, "/v1/consent-texts", store.Consent, false, (*API).consentText, nil},
+	{http.MethodPost, "/v1/consents", store.Consent, false, (*API).giveConsent, nil},
+	{http.MethodPost, "/v1/consent-searches", store.Consent, false, (*API).searchConsents, nil},
+	{http.MethodPost, "/v1/attributes", store.Consent, false, (*API).latestAttributes, nil},
+	{http.MethodPost, "/v1/holder/log-ins", store.Holder, false, (*API).holderLogin, nil},
+	{http.MethodPost, "/v1/holder/record", store.Holder, false, (*API).holderRecord, nil},
+	{http.MethodPost, "/v1/holder/consents", store.Holder, false, (*API).holderConsents, nil},
+	{http.MethodPost, "/v1/holder/consent-withdrawals", store.Holder, false, (*API).holderWithdrawal, nil},
 	{http.MethodGet, "/v1/policies", "", false, (*API).policies, nil},
 	{http.MethodGet, "/v1/trust-anchors", "", false, (*API).trustAnchors, nil},
 }
@@ -104,6 +120,9 @@ const (
 
 //go:embed openapi.yaml
 var document []byte
+
+// OpenAPI returns the description of the API, YAML.
+func OpenAPI() []byte { return bytes.Clone(document) }
 
 // New checks the configuration. It puts gin out of its debug mode, which would print.
 func New(cfg Config) (*API, error) {
@@ -121,6 +140,9 @@ func New(cfg Config) (*API, error) {
 	case cfg.Rate < 0 || cfg.Documents < 0 || cfg.MaxDocument < 0 || cfg.MaxDocument > verifier.MaxDocumentBytes:
 		return nil, fmt.Errorf("relying-party API: Rate, Documents or MaxDocument is negative, or MaxDocument more than %d", verifier.MaxDocumentBytes)
 	}
+	if w := cfg.Watching; w != nil && (w.Authority == nil || w.Events == nil) {
+		return nil, errors.New("relying-party API: Authority and Events of Watching are required")
+	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
@@ -130,6 +152,9 @@ func New(cfg Config) (*API, error) {
 	cfg.Deadline, cfg.Rate = cmp.Or(cfg.Deadline, 10*time.Second), cmp.Or(cfg.Rate, 1000)
 	cfg.MaxDocument, cfg.Documents = cmp.Or(cfg.MaxDocument, 16<<20), cmp.Or(cfg.Documents, 8)
 	a := &API{Config: cfg, documents: make(chan struct{}, cfg.Documents)}
+	if err := a.openConsents(); err != nil {
+		return nil, fmt.Errorf("relying-party API: Consents: %w", err)
+	}
 	page, style, err := docsPage(document)
 	if err != nil {
 		return nil, fmt.Errorf("relying-party API: %w", err)
@@ -141,18 +166,20 @@ func New(cfg Config) (*API, error) {
 	a.engine.HandleMethodNotAllowed = true
 	a.engine.RedirectTrailingSlash = false
 	a.engine.Use(a.observe)
-	for _, r := range routes {
+	for _, r := range slices.Concat(routes, watching(watchRoutes)) {
 		a.engine.Handle(r.method, r.path, func(c *gin.Context) { a.serve(c, r) })
 	}
 	a.engine.GET(documentPath, func(c *gin.Context) {
 		c.Set(outcomeKey, answered)
 		c.Data(http.StatusOK, "application/yaml", document)
 	})
+	a.wellKnown()
 	a.engine.GET(docsPath, func(c *gin.Context) {
 		c.Set(outcomeKey, answered)
 		c.Header("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+style+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		c.Data(http.StatusOK, "text/html; charset=utf-8", page)
 	})
+	a.engine.GET(receiptKeysPath, a.receiptKeys)
 	a.engine.NoRoute(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.NotFound, "there is no such path")) })
 	a.engine.NoMethod(func(c *gin.Context) { a.refuse(c, jpki.Errorf(jpki.MethodNotAllowed, "see the Allow header")) })
 	return a, nil

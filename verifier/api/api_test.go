@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,8 +28,10 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/verifier"
 	"github.com/openjpki/jpki/verifier/api"
+	"github.com/openjpki/jpki/verifier/push"
 	"github.com/openjpki/jpki/verifier/store"
 )
 
@@ -36,17 +39,21 @@ var t0 = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 
 // A bench is an API in front of a real verifier whose statuses the test sets.
 type bench struct {
-	t        *testing.T
-	api      *api.API
-	log      *lockedBuffer
-	key      *ecdsa.PrivateKey
-	anchor   *x509.Certificate
-	store    *store.Store
+	t      *testing.T
+	api    *api.API
+	log    *lockedBuffer
+	key    *ecdsa.PrivateKey
+	anchor *x509.Certificate
+	store  *store.Store
+	*authority
+	watching *api.Watching
 	verifier *verifier.Verifier
 	file     string // of the store
+	office   *office
 	now      time.Time
 	check    func() (verifier.Revocation, error)
-	blocks   bool // the source of statuses does not answer
+	source   verifier.StatusChecker // instead of check
+	blocks   bool                   // the source of statuses does not answer
 }
 
 type lockedBuffer struct {
@@ -62,7 +69,10 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 // Check makes the bench the verifier's source of statuses.
-func (b *bench) Check(ctx context.Context, _, _ *x509.Certificate, _ time.Time) (verifier.Revocation, error) {
+func (b *bench) Check(ctx context.Context, leaf, issuer *x509.Certificate, at time.Time) (verifier.Revocation, error) {
+	if b.source != nil {
+		return b.source.Check(ctx, leaf, issuer, at)
+	}
 	if b.blocks {
 		<-ctx.Done()
 		return verifier.Revocation{}, ctx.Err()
@@ -94,7 +104,14 @@ func newBench(t *testing.T, change ...func(*api.Config, *verifier.ChallengesConf
 	clock := func() time.Time { return b.now }
 	chs := verifier.ChallengesConfig{Now: clock, Rand: rand.Reader}
 	b.openStore()
-	cfg := api.Config{Store: b.store, Now: clock, Log: slog.New(slog.NewJSONHandler(b.log, nil))}
+	b.authority = &authority{users: map[string]bool{}, watches: map[client.Watch]bool{}}
+	b.watching = &api.Watching{Authority: b.authority, Events: must(push.NewEvents(transmitter, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))), Private: true}
+	b.office = &office{t: t, given: map[string]client.Consent{}, uses: map[string]client.CertificateUse{}}
+	cfg := api.Config{
+		Store: b.store, Now: clock, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Issuers: map[string]jpki.IssuerID{hex.EncodeToString(b.anchor.SubjectKeyId): {CA: jpki.CAs[0], Generation: 1}},
+		Watching: b.watching,
+		Consents: &api.Consents{Authority: b.office, Issuer: "https://verifier.example", Key: b.key},
+	}
 	for _, c := range change {
 		c(&cfg, &chs)
 	}

@@ -31,6 +31,8 @@ const (
 	moves = time.Minute
 	// together is how many answered lines share a transaction, at most.
 	together = 128
+	// moment is for how long an answered line waits for the next, so that more share one.
+	moment = 5 * time.Millisecond
 )
 
 // lines says what is done with the lines of a batch.
@@ -71,12 +73,18 @@ func (a *API) batch(c *gin.Context, in call, l lines, limit time.Duration) {
 	c.Writer.WriteHeaderNow()
 	_ = rc.Flush()
 	ctx, stop := context.WithCancel(c.Request.Context())
-	body, ended := c.Request.Body, make(chan struct{})
+	body, ended, early, whole := c.Request.Body, make(chan struct{}), true, false
 	defer func() { // nobody reads the body once this request is over
 		stop()
-		_ = rc.SetReadDeadline(a.Now().Add(-time.Second))
+		if early {
+			_ = rc.SetReadDeadline(time.Unix(1, 0))
+		}
 		<-ended
-		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})
+		if whole { // or the connection has to end: what is left of the body is no request
+			_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})
+		} else {
+			_ = rc.SetReadDeadline(time.Unix(1, 0))
+		}
 	}()
 
 	workers := runtime.GOMAXPROCS(0)
@@ -92,7 +100,7 @@ func (a *API) batch(c *gin.Context, in call, l lines, limit time.Duration) {
 		defer close(ended)
 		defer close(order)
 		defer close(work)
-		a.readLines(ctx, body, rc, func(n int, text []byte, err error) bool {
+		whole = a.readLines(ctx, body, rc, func(n int, text []byte, err error) bool {
 			j := &line{number: n, err: err, done: make(chan struct{})}
 			select {
 			case order <- j:
@@ -121,7 +129,7 @@ func (a *API) batch(c *gin.Context, in call, l lines, limit time.Duration) {
 			continue
 		}
 		a.keepLines(ctx, in.Access, group)
-		_ = rc.SetWriteDeadline(a.Now().Add(moves))
+		_ = rc.SetWriteDeadline(time.Now().Add(moves)) //nolint:forbidigo // the kernel's clock, not the product's
 		for _, j := range group {
 			a.writeLine(ctx, out, c.Request, j)
 		}
@@ -129,30 +137,34 @@ func (a *API) batch(c *gin.Context, in call, l lines, limit time.Duration) {
 			return // the client has gone; stop ends the rest
 		}
 	}
+	early = false
 }
 
-// gather waits for one line and takes with it those behind it that are ready. more is false at the end.
+// gather waits for one line and takes with it those behind it that are ready within a moment. It does not wait for lines that
+// were not sent yet. more is false at the end.
 func gather(order <-chan *line) (group []*line, more bool) {
 	j, more := <-order
 	if !more {
 		return nil, false
 	}
 	<-j.done
-	group = append(group, j)
+	group = append(make([]*line, 0, together), j)
+	enough := time.NewTimer(moment)
+	defer enough.Stop()
 	for len(group) < together {
 		select {
 		case j, more := <-order:
 			if !more {
 				return group, false
 			}
+			group = append(group, j)
 			select {
 			case <-j.done:
-				group = append(group, j)
 				continue
-			default:
+			case <-enough.C:
+				<-j.done
+				return group, true
 			}
-			<-j.done
-			return append(group, j), true
 		default:
 			return group, true
 		}
@@ -177,19 +189,20 @@ func (a *API) keepLines(ctx context.Context, access *store.Access, group []*line
 	}
 }
 
-// readLines calls f for every line that is not blank, until it returns false. text is valid during the call.
-func (a *API) readLines(ctx context.Context, body io.Reader, rc *http.ResponseController, f func(n int, text []byte, err error) bool) {
+// readLines calls f for every line that is not blank, until it returns false. text is valid during the call. whole says that it
+// has read the body to its end.
+func (a *API) readLines(ctx context.Context, body io.Reader, rc *http.ResponseController, f func(n int, text []byte, err error) bool) (whole bool) {
 	r := bufio.NewReaderSize(body, maxLine+1)
 	n := 0
 	for ctx.Err() == nil {
-		_ = rc.SetReadDeadline(a.Now().Add(moves))
+		_ = rc.SetReadDeadline(time.Now().Add(moves)) //nolint:forbidigo // the kernel's clock, not the product's
 		text, err := r.ReadSlice('\n')
 		long := errors.Is(err, bufio.ErrBufferFull)
 		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = r.ReadSlice('\n')
 		}
 		if errors.Is(err, io.EOF) && len(text) == 0 {
-			return
+			return true
 		}
 		n++
 		text = bytes.TrimSuffix(text, []byte("\n"))
@@ -197,19 +210,20 @@ func (a *API) readLines(ctx context.Context, body io.Reader, rc *http.ResponseCo
 		switch {
 		case err != nil && !errors.Is(err, io.EOF):
 			f(n, nil, jpki.WrapError(jpki.Malformed, err, "the body broke off"))
-			return
+			return false
 		case n > maxLines:
 			f(n, nil, jpki.Errorf(jpki.TooLarge, "a batch has at most %d lines", maxLines))
-			return
+			return false
 		case long:
 			problem = jpki.Errorf(jpki.TooLarge, "a line has at most %d octets", maxLine)
 		case len(bytes.TrimSpace(text)) == 0:
 			continue
 		}
 		if !f(n, text, problem) {
-			return
+			return false
 		}
 	}
+	return false
 }
 
 // line gives one line its verdict or its problem.

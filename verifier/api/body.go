@@ -25,12 +25,18 @@ const (
 
 // binary names the members that hold base64. Octets are not searched for My Numbers: a run of twelve digits in base64 is
 // chance. The shortest of them, a digest, has 32 octets; anything much shorter is text in the wrong place.
-var binary = []string{"certificate", "digest", "signature", "document", "detached"}
+var binary = []string{"certificate", "digest", "signature", "document", "detached", "nonce"}
 
 // booleans names the members that are true or false.
-var booleans = []string{"store_attributes"}
+var booleans = []string{"store_attributes", "identify_user"}
 
-const minBinary = 20
+// lists names the members that are lists of words. They are read as words with spaces between them.
+var lists = []string{"items"}
+
+const (
+	minBinary = 20
+	maxList   = 16 // words
+)
 
 // fields holds the members of a request body, which is one flat object of strings and truth values. err is the first thing wrong with a
 // member that was read.
@@ -101,8 +107,11 @@ func (f *fields) parse(body []byte, known []string) error {
 	if !utf8.Valid(body) {
 		return jpki.Errorf(jpki.Malformed, "not UTF-8")
 	}
-	found := false
-	detail := f.flat(body, known)
+	found, detail := false, ""
+	if !f.quick(string(body), known) {
+		clear(f.values)
+		detail = f.flat(body, known)
+	}
 	if detail != "" {
 		found = mentionsMyNumber(body)
 	}
@@ -116,6 +125,70 @@ func (f *fields) parse(body []byte, known []string) error {
 		return jpki.Errorf(jpki.Malformed, "%s", detail)
 	}
 	return nil
+}
+
+// quick reads what flat would read without fault, if no string in it has an escape, and in a fraction of the time; false leaves it to
+// flat. The body is UTF-8. Values are parts of it.
+func (f *fields) quick(body string, known []string) bool {
+	at := 0
+	next := func() byte { // takes the next octet that is no white space (RFC 8259 §2); 0 at the end
+		for at < len(body) {
+			c := body[at]
+			at++
+			if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+				return c
+			}
+		}
+		return 0
+	}
+	text := func() (string, bool) { // up to the closing quotation mark
+		end := strings.IndexByte(body[at:], '"')
+		if end < 0 {
+			return "", false
+		}
+		s := body[at : at+end]
+		at += end + 1
+		for i := range len(s) {
+			if s[i] < ' ' || s[i] == '\\' {
+				return "", false
+			}
+		}
+		return s, true
+	}
+	if next() != '{' {
+		return false
+	}
+	for {
+		if next() != '"' {
+			return false
+		}
+		name, ok := text()
+		if !ok || !slices.Contains(known, name) || f.has(name) || next() != ':' {
+			return false
+		}
+		switch c := next(); {
+		case slices.Contains(booleans, name):
+			value := strconv.FormatBool(c == 't')
+			if !strings.HasPrefix(body[at-1:], value) {
+				return false
+			}
+			f.values[name] = value
+			at += len(value) - 1
+		case c == '"':
+			if f.values[name], ok = text(); !ok {
+				return false
+			}
+		default:
+			return false
+		}
+		switch next() {
+		case ',':
+		case '}':
+			return strings.TrimLeft(body[at:], " \t\r\n") == ""
+		default:
+			return false
+		}
+	}
 }
 
 // flat reads an object of strings, each under a known name that comes once, and returns what is wrong with it, or "".
@@ -133,6 +206,9 @@ func (f *fields) flat(body []byte, known []string) string {
 		value, err := dec.Token()
 		key, _ := name.(string)
 		text, ok := value.(string)
+		if slices.Contains(lists, key) {
+			text, ok = words(dec, value)
+		}
 		if truth, is := value.(bool); is && slices.Contains(booleans, key) {
 			text, ok = strconv.FormatBool(truth), true
 		} else if ok && slices.Contains(booleans, key) {
@@ -156,6 +232,24 @@ func (f *fields) flat(body []byte, known []string) string {
 		return "something follows the object"
 	}
 	return ""
+}
+
+// words reads the rest of a list of words.
+func words(dec *json.Decoder, begin json.Token) (string, bool) {
+	if begin != json.Delim('[') {
+		return "", false
+	}
+	var out []string
+	for dec.More() {
+		t, err := dec.Token()
+		word, ok := t.(string)
+		if err != nil || !ok || word == "" || strings.ContainsRune(word, ' ') || len(out) == maxList {
+			return "", false
+		}
+		out = append(out, word)
+	}
+	_, err := dec.Token()
+	return strings.Join(out, " "), err == nil
 }
 
 // mentionsMyNumber searches every name, string and number of any JSON, and as plain text what is not JSON.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -80,25 +81,16 @@ func (a *API) reevaluate(c call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	policy, err := verifier.FindDocumentPolicy(f.text("policy"))
-	if err != nil {
-		return reply{}, err
-	}
+	name := f.text("policy")
 	e, _, _, err := a.read(c)
 	if err != nil {
 		return reply{}, err
 	}
-	if e.Evidence == nil {
-		return reply{}, jpki.Errorf(jpki.EvidenceNotKept, "only documents verified with store_attributes can be evaluated anew")
+	judge := a.judgeDocument
+	if e.Kind == "signature" {
+		judge = a.judgeSignature
 	}
-	if err := a.meters.verdict(c.answer, c.Access, a.Now()); err != nil {
-		return reply{}, err
-	}
-	res, err := a.Verifier.Reevaluate(c.Context(), *e.Evidence, policy)
-	if err != nil {
-		return reply{}, err
-	}
-	v, err := a.concludeDocument(c.Context(), res, keeping{action: "reevaluation"})
+	v, err := judge(c, &e, name)
 	if err != nil {
 		return reply{}, err
 	}
@@ -111,4 +103,68 @@ func (a *API) reevaluate(c call) (reply, error) {
 		v.keep[i].ID = hex.EncodeToString(id[:])
 	}
 	return a.reply(c, v, nil)
+}
+
+// judgeDocument judges a document anew.
+func (a *API) judgeDocument(c call, e *kept, name string) (v verdict, err error) {
+	policy, err := verifier.FindDocumentPolicy(name)
+	if err != nil {
+		return v, err
+	}
+	if e.Evidence == nil {
+		return v, errNotKept()
+	}
+	if err := a.meters.verdict(c.answer, c.Access, a.Now()); err != nil {
+		return v, err
+	}
+	res, err := a.Verifier.Reevaluate(c.Context(), *e.Evidence, policy)
+	if err != nil {
+		return v, err
+	}
+	return a.concludeDocument(c.Context(), res, keeping{action: "reevaluation"})
+}
+
+// judgeSignature judges a signature over a digest anew.
+func (a *API) judgeSignature(c call, e *kept, name string) (v verdict, err error) {
+	if !slices.ContainsFunc(a.Verifier.Policies(), func(p verifier.Policy) bool { return p.Name == name && p.Purpose == verifier.ForSignature }) {
+		return v, jpki.Errorf(jpki.Malformed, "policy is none of those for signatures that this server has now")
+	}
+	if e.Signed == nil || len(e.Signed.Certificate) == 0 {
+		return v, errNotKept()
+	}
+	var first struct {
+		At         time.Time `json:"validation_time"`
+		Revocation struct {
+			Source    string    `json:"source"`
+			CheckedAt time.Time `json:"checked_at"`
+			Evidence  []byte    `json:"evidence"`
+			Format    string    `json:"evidence_format"`
+		} `json:"revocation"`
+	}
+	if err := json.Unmarshal(e.Result, &first); err != nil {
+		return v, fmt.Errorf("read evidence: %w", err)
+	}
+	in := verifier.SignatureEvidence{
+		SignatureInput: verifier.SignatureInput{Certificate: e.Signed.Certificate, Digest: e.Signed.Digest, Signature: e.Signed.Signature, At: first.At},
+		CheckedAt:      first.Revocation.CheckedAt, Source: first.Revocation.Source,
+	}
+	if first.Revocation.Format == "application/ocsp-response" { // no other proof is known
+		in.Response = first.Revocation.Evidence
+	}
+	if in.Hash, err = verifier.ParseHash(e.Signed.Hash); err != nil {
+		return v, fmt.Errorf("read evidence: %w", err)
+	}
+	if err := a.meters.verdict(c.answer, c.Access, a.Now()); err != nil {
+		return v, err
+	}
+	res, err := a.Verifier.ReevaluateSignature(c.Context(), in)
+	if err != nil {
+		return v, err
+	}
+	res.ID = c.param
+	return a.conclude(c.Context(), res, nil, keeping{action: "reevaluation"}, nil)
+}
+
+func errNotKept() error {
+	return jpki.Errorf(jpki.EvidenceNotKept, "only documents and signatures verified with store_attributes can be evaluated anew")
 }

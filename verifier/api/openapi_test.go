@@ -87,7 +87,7 @@ func TestDocumentHasThePolicies(t *testing.T) {
 	for _, p := range verifier.DocumentPolicies() {
 		want = append(want, p.Name)
 	}
-	if diff := cmp.Diff(want, schemas["ReevaluationRequest"].Value.Properties["policy"].Value.Enum); diff != "" {
+	if diff := cmp.Diff(want, schemas["ReevaluationRequest"].Value.Properties["policy"].Value.AnyOf[0].Value.Enum); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -205,6 +205,7 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 				c.conforms("POST", "/v1/evidence/{id}/reevaluations", id, object{"policy": p.Name})
 			}
 		}
+		c.conforms("POST", "/v1/evidence/{id}/reevaluations", id, object{"policy": "jpki-signature"})
 		c.conforms("DELETE", "/v1/evidence/{id}", id, nil)
 		c.conforms("DELETE", "/v1/evidence/{id}", id, nil)
 		c.conforms("GET", "/v1/evidence/{id}", id, nil)
@@ -216,12 +217,16 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 	c.conforms("GET", "/docs", "", nil, "Authorization", "")
 	c.conforms("GET", "/openapi.yaml", "", nil, "Authorization", "")
 
+	c.consents()
+
 	// What every route refuses in the same way.
+	b.follow(c)
 	b.token(bank, "narrow", time.Time{}, store.Watch)
+	b.token(bank, "narrow for watches", time.Time{}, store.Verify)
 	each := func(f func(method, path string, batch bool)) {
 		for path, item := range c.doc.Paths.Map() {
 			for method := range item.Operations() {
-				if path != "/openapi.yaml" && path != "/docs" {
+				if path != "/openapi.yaml" && path != "/docs" && !strings.HasPrefix(path, "/.well-known/") {
 					f(method, path, strings.HasSuffix(path, "/batch"))
 				}
 			}
@@ -231,23 +236,32 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 		c.conforms(method, path, "0", nil, "Authorization", "")
 		if path != "/v1/policies" && path != "/v1/trust-anchors" {
 			c.conforms(method, path, "0", nil, "Authorization", "Bearer narrow")
+			c.conforms(method, path, "0", nil, "Authorization", "Bearer narrow for watches")
 		}
 		c.conforms(method, path+"?all", "0", nil)
-		if method == "POST" {
+		if method == "POST" || method == "PATCH" || method == "PUT" {
 			c.conforms(method, path, "0", "{")
+			c.conforms(method, path, strings.Repeat("0", 32), "{")
 			if !batch {
 				c.conforms(method, path, "0", `{"a":"123456789018"}`)
+				c.conforms(method, path, strings.Repeat("0", 32), `{"a":"123456789018"}`)
 				c.conforms(method, path, "0", strings.Repeat(" ", 1<<20+1))
 			}
 		}
 	})
 	full := b.api
-	b.api = must(api.New(api.Config{Verifier: b.verifier, Challenges: b.verifier.Challenges(), Store: b.store, Now: func() time.Time { return b.now }, Deadline: 1}))
+	b.api = must(api.New(api.Config{Verifier: b.verifier, Challenges: b.verifier.Challenges(), Store: b.store, Now: func() time.Time { return b.now }, Deadline: 1, Watching: b.watching}))
 	each(func(method, path string, batch bool) {
 		if !batch {
 			c.conforms(method, path, strings.Repeat("0", 32), map[string]any{"POST": `{"user":"u","policy":"rfc5280"}`}[method])
 		}
 	})
+	b.api = must(api.New(api.Config{Verifier: b.verifier, Challenges: b.verifier.Challenges(), Store: b.store, Now: func() time.Time { return b.now }}))
+	for _, path := range []string{"/.well-known/ssf-configuration", "/.well-known/jwks.json", "/v1/changes"} { // without an authority
+		if a := c.conforms("GET", path, "", nil); a.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: status %d", path, a.StatusCode)
+		}
+	}
 	b.api = full
 	if err := b.store.ChangeTenant(t.Context(), store.Tenant{ID: telecom, Name: "telecom", Rate: 1}); err != nil {
 		t.Fatal(err)

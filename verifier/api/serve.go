@@ -34,9 +34,10 @@ func (a *API) serve(c *gin.Context, r route) {
 	switch {
 	case r.scope != "" && !access.Token.Allows(r.scope):
 		err = jpki.Errorf(jpki.Forbidden, "the token has not the scope %s", r.scope)
-	case c.Request.URL.RawQuery != "":
-		err = jpki.Errorf(jpki.Malformed, "there are no query parameters")
 	default: // 2.
+		if err = checkQuery(r, c.Request.URL.RawQuery); err != nil {
+			break
+		}
 		err = a.meters.request(c.Writer.Header(), access, a.Rate, a.Now())
 	}
 	if err != nil {
@@ -49,7 +50,7 @@ func (a *API) serve(c *gin.Context, r route) {
 		a.refuse(c, err)
 		return
 	}
-	in := call{Request: c.Request, Access: access, param: c.Param("id"), answer: c.Writer.Header()}
+	in := call{Request: c.Request, Access: access, limit: limit, param: c.Param("id"), answer: c.Writer.Header()}
 	if r.stream != nil {
 		a.batch(c, in, *r.stream, limit)
 		return
@@ -136,7 +137,7 @@ type outcome struct {
 // once calls the handler, or takes the answer of the same request before under the same idempotency key.
 func (a *API) once(c *gin.Context, in call, r route) (out outcome, err error) {
 	key := in.Header.Get("Idempotency-Key")
-	if key == "" || in.Method != http.MethodPost {
+	if key == "" || in.Method != http.MethodPost || asksAuthority(r.path) {
 		return a.handle(in, r)
 	}
 	if len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {

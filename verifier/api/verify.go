@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -66,18 +68,33 @@ type kept struct {
 	Evidence         *verifier.Evidence `json:"evidence,omitempty"`
 }
 
-// encode writes what json.Marshal would, but does not read the result again, which is JSON already and the longest of it.
+// encode writes what json.Marshal would, but with the result, which is JSON already and the longest of it, at the end and not read again.
 func (e *kept) encode() (json.RawMessage, error) {
-	head := *e
-	head.Result = nil
-	out, err := json.Marshal(struct {
-		kept
-		Result *struct{} `json:"result,omitempty"` // hides the other
-	}{kept: head})
-	if err != nil {
-		return nil, err
+	out := make([]byte, 0, len(e.Result)+1024)
+	out = append(out, `{"kind":"`+e.Kind+`","attributes_stored":`...)
+	out = strconv.AppendBool(out, e.AttributesStored)
+	if s := e.Signed; s != nil {
+		out = append(out, `,"signature":{`...)
+		if len(s.Certificate) > 0 {
+			out = append(appendOctets(append(out, `"certificate":`...), s.Certificate), ',')
+		}
+		out = appendOctets(append(out, `"digest":`...), s.Digest)
+		out = append(out, `,"hash":"`+s.Hash+`","signature":`...)
+		out = append(appendOctets(out, s.Signature), '}')
 	}
-	return slices.Concat(out[:len(out)-1], []byte(`,"result":`), e.Result, []byte("}")), nil
+	if e.Evidence != nil {
+		text, err := json.Marshal(e.Evidence)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, `,"evidence":`...), text...)
+	}
+	out = append(append(out, `,"result":`...), e.Result...)
+	return append(out, '}'), nil
+}
+
+func appendOctets(b, octets []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, '"'), octets), '"')
 }
 
 // signed is what a signature over a digest was.
@@ -102,7 +119,7 @@ func (a *API) conclude(ctx context.Context, res *verifier.Result, extra map[stri
 	attributes := res.Attributes
 	plain := *res
 	plain.Attributes = nil
-	if v.answer, err = json.Marshal(plain); err != nil {
+	if v.answer, err = plain.AppendJSON(make([]byte, 0, answerBytes)); err != nil {
 		return v, err
 	}
 	result := v.answer
@@ -119,6 +136,7 @@ func (a *API) conclude(ctx context.Context, res *verifier.Result, extra map[stri
 	r := store.Record{ID: res.ID, User: k.user, Action: k.action, Outcome: v.code}
 	if res.Signer != nil {
 		r.Certificate, _ = hex.DecodeString(res.Signer.SHA256)
+		r.Report = a.useOf(res, k.action)
 	}
 	if k.kind != "" {
 		e := kept{Kind: k.kind, AttributesStored: k.attributes, Result: result, Signed: s}
@@ -135,6 +153,9 @@ func (a *API) conclude(ctx context.Context, res *verifier.Result, extra map[stri
 	v.keep = []store.Record{r}
 	return v, nil
 }
+
+// answerBytes is about how long an answer is, and room for the attributes.
+const answerBytes = 5 << 10
 
 // with adds a member to a JSON object that has some.
 func with(object json.RawMessage, name string, value any) (json.RawMessage, error) {
@@ -156,7 +177,7 @@ func (a *API) concludeDocument(ctx context.Context, res *verifier.DocumentResult
 		}
 	}
 	v.code = string(res.Code)
-	if v.answer, err = json.Marshal(res); err != nil {
+	if v.answer, err = res.AppendJSON(make([]byte, 0, answerBytes)); err != nil {
 		return v, err
 	}
 	r := store.Record{ID: res.ID, User: k.user, Action: k.action, Outcome: v.code}
@@ -170,7 +191,7 @@ func (a *API) concludeDocument(ctx context.Context, res *verifier.DocumentResult
 			for i := range plain.Signatures {
 				plain.Signatures[i].Attributes = nil
 			}
-			if e.Result, err = json.Marshal(plain); err != nil {
+			if e.Result, err = plain.AppendJSON(make([]byte, 0, answerBytes)); err != nil {
 				return v, err
 			}
 		}
@@ -188,7 +209,9 @@ func (a *API) concludeDocument(ctx context.Context, res *verifier.DocumentResult
 		if len(seen) > 1 {
 			v.keep = append(v.keep, store.Record{ID: res.ID + "." + hex.EncodeToString([]byte{byte(len(seen))}), Action: k.action, Outcome: v.code})
 		}
-		v.keep[len(v.keep)-1].Certificate, _ = hex.DecodeString(s.Signer.SHA256)
+		last := &v.keep[len(v.keep)-1]
+		last.Certificate, _ = hex.DecodeString(s.Signer.SHA256)
+		last.Report = a.useIn(res, s.Signer, k.action)
 	}
 	return v, nil
 }
@@ -217,7 +240,7 @@ func (a *API) verify(c call) (reply, error) {
 }
 
 // verificationMembers are those of a verification in JSON, of a signature over a digest or of a document.
-var verificationMembers = []string{"certificate?", "digest?", "hash?", "signature?", "at?", "document?", "detached?", "format?", "existed?", "user?", "store_attributes?"}
+var verificationMembers = []string{"certificate?", "digest?", "hash?", "signature?", "at?", "document?", "detached?", "format?", "existed?", "user?", "store_attributes?", "identify_user?", "purpose?"}
 
 // verification gives the verdict on a document, or on a signature over a digest if there is none.
 func (a *API) verification(ctx context.Context, access *store.Access, f *fields, document, detached []byte) (v verdict, err error) {
@@ -228,8 +251,15 @@ func (a *API) verification(ctx context.Context, access *store.Access, f *fields,
 		}
 	}
 	k := keeping{action: "verification", user: f.user(), attributes: f.store(access.Tenant.StoreAttributes)}
+	purpose, err := a.identification(f, "verification")
+	if err != nil {
+		return v, err
+	}
 	if document == nil {
-		return a.signature(ctx, f, k)
+		if v, err = a.signature(ctx, f, k); err != nil {
+			return v, err
+		}
+		return a.identified(ctx, access, v, purpose, f.octets("certificate"))
 	}
 	if err := f.without("certificate", "digest", "hash", "signature"); err != nil {
 		return v, err
@@ -246,7 +276,10 @@ func (a *API) verification(ctx context.Context, access *store.Access, f *fields,
 	if err != nil {
 		return v, err
 	}
-	return a.concludeDocument(ctx, res, k)
+	if v, err = a.concludeDocument(ctx, res, k); err != nil {
+		return v, err
+	}
+	return a.identified(ctx, access, v, purpose, certificateOf(res))
 }
 
 func (a *API) signature(ctx context.Context, f *fields, k keeping) (v verdict, err error) {
@@ -304,19 +337,19 @@ func (c call) parts() (f *fields, document, detached []byte, err error) {
 				return nil, nil, nil, bad(nil, name+" is empty or occurs twice")
 			}
 			*to = content
-		case "format", "at", "existed", "user", "store_attributes":
+		case "format", "at", "existed", "user", "store_attributes", "identify_user", "purpose":
 			text := string(content)
 			switch {
 			case f.has(name) || len(text) > 1024 || !utf8.ValidString(text):
 				return nil, nil, nil, bad(nil, name+" occurs twice or is no text")
 			case jpki.ContainsMyNumber(text):
 				return nil, nil, nil, jpki.Errorf(jpki.MyNumberPresent, "remove the My Number; nothing was kept")
-			case name == "store_attributes" && text != "true" && text != "false":
+			case slices.Contains(booleans, name) && text != "true" && text != "false":
 				return nil, nil, nil, bad(nil, name+" is not true or false")
 			}
 			f.values[name] = text
 		default:
-			return nil, nil, nil, bad(nil, "a part is none of document, detached, format, at, existed, user, store_attributes")
+			return nil, nil, nil, bad(nil, "a part is none of document, detached, format, at, existed, user, store_attributes, identify_user, purpose")
 		}
 	}
 	if document == nil {
@@ -386,7 +419,7 @@ func (a *API) challenge(c call) (reply, error) {
 }
 
 func (a *API) authenticate(c call) (reply, error) {
-	f, err := c.fields("challenge_id", "audience?", "binding?", "certificate", "signature", "user?")
+	f, err := c.fields("challenge_id", "audience?", "binding?", "certificate", "signature", "user?", "identify_user?", "purpose?")
 	if err != nil {
 		return reply{}, err
 	}
@@ -396,6 +429,10 @@ func (a *API) authenticate(c call) (reply, error) {
 	if f.err != nil {
 		return reply{}, f.err
 	}
+	purpose, err := a.identification(f, "log-in")
+	if err != nil {
+		return reply{}, err
+	}
 	if err := a.meters.verdict(c.answer, c.Access, a.Now()); err != nil {
 		return reply{}, err
 	}
@@ -403,6 +440,9 @@ func (a *API) authenticate(c call) (reply, error) {
 	res, err := a.Verifier.Login(c.Context(), in)
 	if err == nil {
 		v, err = a.conclude(c.Context(), res, nil, keeping{kind: "authentication", action: "authentication", user: user}, nil)
+	}
+	if err == nil {
+		v, err = a.identified(c.Context(), c.Access, v, purpose, in.Certificate)
 	}
 	return a.reply(c, v, err)
 }

@@ -77,6 +77,8 @@ type Verdict struct {
 	SHA256     string      `json:"document_sha256"` // of a document
 	Signatures []Signature `json:"signatures"`      // of a document
 
+	User *IdentifiedUser `json:"user"` // if it was asked for, and the verdict is good
+
 	CheckPurpose    string    `json:"check_purpose"`     // of a status
 	SourceUpdatedAt time.Time `json:"source_updated_at"` // of a status: as of when it is known
 
@@ -123,6 +125,13 @@ type Signature struct {
 type Keep struct {
 	User            string `json:"user,omitempty"`             // your own name for the user
 	StoreAttributes *bool  `json:"store_attributes,omitempty"` // nil leaves it to the tenant's setting
+	Identify
+}
+
+// Identify asks whose certificate it is. Purpose is what the holder reads about it; both may be left out.
+type Identify struct {
+	IdentifyUser bool   `json:"identify_user,omitempty"`
+	Purpose      string `json:"purpose,omitempty"` // 1 to 64 of a-z, 0-9 and hyphen; "verification" or "log-in" if it is empty
 }
 
 // SignatureRequest is a signature over a digest.
@@ -167,6 +176,15 @@ func (c *Client) VerifyDocument(ctx context.Context, in DocumentRequest) (*Verdi
 			name  string
 			value []byte
 		}{"store_attributes", strconv.AppendBool(nil, *in.StoreAttributes)})
+	}
+	if in.IdentifyUser {
+		parts = append(parts, struct {
+			name  string
+			value []byte
+		}{"identify_user", []byte("true")}, struct {
+			name  string
+			value []byte
+		}{"purpose", []byte(in.Purpose)})
 	}
 	for _, p := range parts {
 		if len(p.value) == 0 {
@@ -225,6 +243,7 @@ type LoginRequest struct {
 	Signature   []byte `json:"signature"`
 	User        string `json:"user,omitempty"`
 	Session
+	Identify
 }
 
 // Login ends a log-in.
@@ -249,7 +268,7 @@ func (c *Client) Evidence(ctx context.Context, id string) (*Evidence, error) {
 	return out, c.do(ctx, http.MethodGet, "/v1/evidence/"+url.PathEscape(id), "", nil, out)
 }
 
-// Reevaluate judges a document again under a policy of the server's, named as in its document.
+// Reevaluate judges a document or a signature again under a policy of the server's, named as in its document.
 func (c *Client) Reevaluate(ctx context.Context, id, policy string) (*Verdict, error) {
 	return c.verdict(ctx, "/v1/evidence/"+url.PathEscape(id)+"/reevaluations", map[string]string{"policy": policy})
 }
@@ -289,7 +308,11 @@ const attempts = 3
 
 // do sends a request and reads its answer. What broke off is sent again: a POST has an idempotency key for that.
 func (c *Client) do(ctx context.Context, method, path, media string, body []byte, out any) error {
-	key := rand.Text()
+	return c.doUnder(ctx, rand.Text(), method, path, media, body, out)
+}
+
+// doUnder is do with an idempotency key of the caller's.
+func (c *Client) doUnder(ctx context.Context, key, method, path, media string, body []byte, out any) error {
 	for try := 1; ; try++ {
 		answer, status, err := c.send(ctx, method, path, media, key, body)
 		if err == nil && status/100 == 2 {

@@ -68,7 +68,7 @@ func (out *Signature) describe(s *signer) {
 			in.ReadASN1GeneralizedTime(&out.SigningTime)
 		}
 	}
-	out.PolicyID = policyOf(s)
+	out.PolicyID, out.Policy = policyOf(s)
 	for _, a := range s.signed {
 		switch a.oid {
 		case oidCommitment:
@@ -127,21 +127,49 @@ const (
 
 const maxCommitments = 32
 
-// policyOf returns the signature policy (EN 319 122-1 §5.2.9.1).
-func policyOf(s *signer) string {
+// policyOf returns the signature policy (EN 319 122-1 §5.2.9.1) and what is said of its document.
+func policyOf(s *signer) (string, *primitive.PolicyReference) {
 	if !slices.ContainsFunc(s.signed, func(a Attribute) bool { return a.oid == oidPolicyID }) {
-		return ""
+		return "", nil
 	}
 	v, _ := single(s.signed, oidPolicyID)
 	in := cryptobyte.String(v)
-	var seq, id cryptobyte.String
-	switch {
-	case bytes.Equal(v, []byte{5, 0}):
-		return PolicyImplied
-	case in.ReadASN1(&seq, cbasn1.SEQUENCE) && in.Empty() && seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) && primitive.DottedOID(string(id)) != "":
-		return primitive.DottedOID(string(id))
+	var seq, id, hash, alg, digest, qualifiers cryptobyte.String
+	if bytes.Equal(v, []byte{5, 0}) {
+		return PolicyImplied, nil
 	}
-	return PolicyUnreadable
+	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || primitive.DottedOID(string(id)) == "" ||
+		!seq.ReadASN1(&hash, cbasn1.SEQUENCE) || !hash.ReadASN1Element(&alg, cbasn1.SEQUENCE) || !hash.ReadASN1(&digest, cbasn1.OCTET_STRING) || !hash.Empty() ||
+		!seq.ReadOptionalASN1(&qualifiers, nil, cbasn1.SEQUENCE) || !seq.Empty() {
+		return PolicyUnreadable, nil
+	}
+	ref := &primitive.PolicyReference{Specified: true}
+	if !primitive.IsZeroHash(digest) {
+		ref.Digest = digest
+		ref.Hash, _ = primitive.ParseHash(alg) // one that is not known is found out when it is wanted
+	}
+	for n := 0; n < MaxAttributes && !qualifiers.Empty(); n++ {
+		var one, kind, uri cryptobyte.String
+		if !qualifiers.ReadASN1(&one, cbasn1.SEQUENCE) || !one.ReadASN1(&kind, cbasn1.OBJECT_IDENTIFIER) {
+			break // to be shown, and no more
+		}
+		if string(kind) == oidPolicyURI && one.ReadASN1(&uri, cbasn1.IA5String) {
+			ref.At(string(uri))
+		}
+	}
+	for _, a := range s.unsigned {
+		if a.oid != oidPolicyStore {
+			continue
+		}
+		for _, v := range a.Values {
+			var store, document cryptobyte.String
+			if in := cryptobyte.String(v); in.ReadASN1(&store, cbasn1.SEQUENCE) && store.ReadAnyASN1Element(new(cryptobyte.String), new(cbasn1.Tag)) &&
+				store.ReadASN1(&document, cbasn1.OCTET_STRING) {
+				ref.Store(document)
+			}
+		}
+	}
+	return primitive.DottedOID(string(id)), ref
 }
 
 // maxText is how long a text from a file may be to be repeated.

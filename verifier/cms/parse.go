@@ -40,6 +40,8 @@ var (
 	oidSigningCertV2      = primitive.RawOID("1.2.840.113549.1.9.16.2.47") // RFC 5035
 	oidContentHints       = primitive.RawOID("1.2.840.113549.1.9.16.2.4")  // RFC 2634
 	oidPolicyID           = primitive.RawOID("1.2.840.113549.1.9.16.2.15") // signature policy, EN 319 122-1 §5.2.9.1
+	oidPolicyURI          = primitive.RawOID("1.2.840.113549.1.9.16.5.1")  // SPuri, EN 319 122-1 §5.2.9.2
+	oidPolicyStore        = primitive.RawOID("0.4.0.19122.1.3")            // EN 319 122-1 §5.2.10
 	oidCommitment         = primitive.RawOID("1.2.840.113549.1.9.16.2.16") // EN 319 122-1 §5.2.3
 	oidMIMEType           = primitive.RawOID("0.4.0.1733.2.1")             // EN 319 122-1 §5.2.4.3
 	oidSignerAttributes   = primitive.RawOID("1.2.840.113549.1.9.16.2.18") // RFC 5126 §5.11.3

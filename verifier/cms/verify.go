@@ -50,12 +50,13 @@ type Signature struct {
 	Value     []byte              // the signature value
 
 	// What the signer says, signed, without proof.
-	SigningTime   time.Time   // zero if not stated
-	Reference     string      // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
-	ReferenceHash crypto.Hash // of that reference; zero without one
-	PolicyID      string      // OID of the signature policy, dotted, or PolicyImplied or PolicyUnreadable; empty if none
-	Commitments   []string    // OIDs of what the signer commits to, dotted
-	ClaimsRoles   bool        // the signer says who else she is; nothing proves it
+	SigningTime   time.Time                  // zero if not stated
+	Reference     string                     // the attribute that names the certificate: "signingCertificateV2", "signingCertificate" or empty
+	ReferenceHash crypto.Hash                // of that reference; zero without one
+	PolicyID      string                     // OID of the signature policy, dotted, or PolicyImplied or PolicyUnreadable; empty if none
+	Policy        *primitive.PolicyReference // what is said of that policy's document; nil without an identifier
+	Commitments   []string                   // OIDs of what the signer commits to, dotted
+	ClaimsRoles   bool                       // the signer says who else she is; nothing proves it
 	MIMEType      string
 	Hints         ContentHints
 	Signed        []Attribute // all signed attributes; empty if the signature is over the content itself

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,11 +24,12 @@ type Header struct {
 	// NotBefore and Expires bound when the signature is to be relied upon; zero if absent. This package asks no clock: who has one
 	// must compare.
 	NotBefore, Expires time.Time
-	PolicyID           string   // of an explicit signature policy
-	Commitments        []string // identifiers
-	ClaimsRoles        bool     // the signer says who else she is; nothing proves it
-	Critical           []string // what must be understood, and is
-	Unencoded          bool     // b64 is false: the payload was signed as it is (RFC 7797)
+	PolicyID           string                     // of an explicit signature policy
+	Policy             *primitive.PolicyReference // what is said of that policy's document; nil without PolicyID
+	Commitments        []string                   // identifiers
+	ClaimsRoles        bool                       // the signer says who else she is; nothing proves it
+	Critical           []string                   // what must be understood, and is
+	Unencoded          bool                       // b64 is false: the payload was signed as it is (RFC 7797)
 }
 
 // A CertificateDigest names a certificate.
@@ -303,12 +305,47 @@ func readCommitments(s *Signature, o object, name string) error {
 	return nil
 }
 
-func readPolicy(s *Signature, o object, name string) (err error) {
+// readPolicy reads sigPId (TS 119 182-1 §5.2.7). A policy without a name must not be taken for none.
+func readPolicy(s *Signature, o object, name string) error {
 	about, _, err := get[object](o, name)
-	if err == nil {
-		s.Header.PolicyID, err = identifier(about, "id")
+	if err != nil {
+		return err
 	}
-	return err
+	id, err := identifier(about, "id")
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return fmt.Errorf("%w: a signature policy without identifier", ErrMalformed)
+	}
+	ref := &primitive.PolicyReference{}
+	if ref.Specified, _, err = get[bool](about, "digPSp"); err != nil {
+		return err
+	}
+	text, there, err := get[string](about, "digVal")
+	if err != nil {
+		return err
+	}
+	if there {
+		if ref.Digest, err = decode(text); err != nil {
+			return err
+		}
+		if ref.Hash, err = hashOf(about, "digAlg"); err != nil && !errors.Is(err, ErrUnsupported) {
+			return err // one that is not known is found out when it is wanted
+		}
+	}
+	qualifiers, _, err := get[array](about, "sigPQuals")
+	if err != nil {
+		return err
+	}
+	for _, item := range qualifiers {
+		if q, ok := item.(object); ok {
+			uri, _, _ := get[string](q, "spURI") // to be shown, and no more
+			ref.At(uri)
+		}
+	}
+	s.Header.PolicyID, s.Header.Policy = id, ref
+	return nil
 }
 
 // identifier reads the id of an oId object (TS 119 182-1 §5.4.1).

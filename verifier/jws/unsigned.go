@@ -58,6 +58,8 @@ func (s *Signature) readUnsigned(unprotected object) (counters []any, err error)
 			switch {
 			case name == "cSig":
 				counters = append(counters, v)
+			case name == "sigPSt":
+				s.addPolicy(v)
 			case stamps[name]:
 				about, _ := v.(object)
 				s.addStamps(Stamp{Kind: name, s: s, before: i}, about)
@@ -70,6 +72,19 @@ func (s *Signature) readUnsigned(unprotected object) (counters []any, err error)
 		}
 	}
 	return counters, nil
+}
+
+// addPolicy takes a document of the signature policy (TS 119 182-1 §5.3.3), in base64 of either alphabet.
+func (s *Signature) addPolicy(v any) {
+	about, _ := v.(object)
+	text, _ := about["sigPolDoc"].(string)
+	document, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		document, err = decode(text)
+	}
+	if err == nil && len(document) > 0 && s.Header.Policy != nil {
+		s.Header.Policy.Store(document)
+	}
 }
 
 // addStamps takes the tokens of a time-stamp container (TS 119 182-1 §5.4.3.3).

@@ -298,6 +298,47 @@ func (o *OCSP) names(c *Certificate) bool {
 	return string(sum[:]) == string(o.responderKey)
 }
 
+// SignedBy is a key and an algorithm that something was signed with.
+type SignedBy struct {
+	What      string // "response" or "responder's certificate"
+	Key       *primitive.Key
+	Algorithm primitive.Algorithm
+}
+
+// SignedBy returns with which keys and algorithms a response is signed: its own signature and, if another key than issuer's made
+// that, the one by issuer under the responder's certificate, which must be among those that came along. Both are checked. That the
+// responder may speak for issuer, and the strength of any of it, are not: see [Validator.Validate].
+func (o *OCSP) SignedBy(issuer *Certificate) ([]SignedBy, error) {
+	answer := o.signedPart()
+	if answer.err != nil {
+		return nil, answer.err
+	}
+	for i, c := range append([]*Certificate{issuer}, o.certificates...) {
+		if !o.names(c) {
+			continue
+		}
+		key, err := c.Key()
+		if err != nil || primitive.VerifyMessage(key, answer.algorithm, answer.message, answer.signature) != nil {
+			continue
+		}
+		out := []SignedBy{{"response", key, answer.algorithm}}
+		if i == 0 || c.SPKISHA256 == issuer.SPKISHA256 {
+			return out, nil
+		}
+		own := c.signedPart()
+		if own.err != nil {
+			return nil, own.err
+		}
+		if key, err = issuer.Key(); err != nil {
+			return nil, err
+		}
+		if primitive.VerifyMessage(key, own.algorithm, own.message, own.signature) == nil {
+			return append(out, SignedBy{"responder's certificate", key, own.algorithm}), nil
+		}
+	}
+	return nil, errors.New("OCSP response: signed by nobody at hand for this issuer")
+}
+
 // signedPart returns what the responder signed.
 func (o *OCSP) signedPart() signed {
 	alg, err := primitive.ParseAlgorithm(o.algorithm)

@@ -281,7 +281,7 @@ func TestLimbo(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.ID, func(t *testing.T) {
 			all[c.Class]++
-			req := path.Request{At: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), PathLength: c.Depth, Profile: path.CriticalProfile, Revocation: path.RevocationIfOffered}
+			req := path.Request{ChainPurposes: true, At: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), PathLength: c.Depth, Profile: path.CriticalProfile, Revocation: path.RevocationIfOffered}
 			if slices.Contains(profiled, c.Class) {
 				req.Profile = path.FullProfile
 			}

@@ -1,8 +1,10 @@
 package primitive_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"testing"
 
@@ -91,6 +93,38 @@ func FuzzVerify(f *testing.F) {
 		key, _ := primitive.NewKey(signer.Public())
 		if primitive.VerifyMessage(key, a, []byte("another message"), sig) == nil {
 			t.Fatal("a forgery")
+		}
+	})
+}
+
+// FuzzPolicyReference: a document is the one that was signed if its digest is, or that of the two parts that RFC 3125 names, and with any
+// octet of these changed it is another.
+func FuzzPolicyReference(f *testing.F) {
+	f.Add([]byte("rules"), uint(0))
+	f.Add([]byte{0x30, 8, 0x30, 0, 0x30, 0, 4, 2, 1, 2}, uint(3))
+	f.Add([]byte{0x30, 4, 0x30, 0, 0x30, 0}, uint(5))
+	f.Fuzz(func(t *testing.T, document []byte, at uint) {
+		whole := primitive.Digest(crypto.SHA256, document)
+		for _, specified := range []bool{false, true} {
+			ref := primitive.PolicyReference{Hash: crypto.SHA256, Digest: whole, Specified: specified}
+			if err := ref.Check(document); err != nil {
+				t.Fatal(err)
+			}
+			if len(document) > 0 {
+				other := bytes.Clone(document)
+				other[at%uint(len(other))] ^= 1
+				if err := ref.Check(other); !errors.Is(err, primitive.ErrWrong) {
+					t.Fatalf("another document: %v", err)
+				}
+			}
+		}
+		parts, ok := primitive.PolicyInASN1(document)
+		ref := primitive.PolicyReference{Hash: crypto.SHA256, Digest: primitive.Digest(crypto.SHA256, parts), Specified: true}
+		if err := ref.Check(document); ok != (err == nil) && len(document) > 0 {
+			t.Fatalf("in ASN.1 %t: %v", ok, err)
+		}
+		if ref.Specified = false; ok && !errors.Is(ref.Check(document), primitive.ErrWrong) {
+			t.Fatal("by the digest of a part, though all was to be covered")
 		}
 	})
 }

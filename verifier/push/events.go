@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/verifier/store"
@@ -35,7 +36,7 @@ func EventTypes() []string {
 	for _, c := range jpki.ChangeClasses {
 		out = append(out, EventBase+string(c))
 	}
-	return append(out, credentialChange)
+	return append(out, EventBase+string(jpki.ChangesMissed), credentialChange)
 }
 
 // Events makes Security Event Tokens.
@@ -73,10 +74,30 @@ func (e *Events) Issuer() string { return e.issuer }
 // KeySet returns the keys that verify tokens (RFC 7517).
 func (e *Events) KeySet() any { return map[string]any{"keys": []map[string]string{e.jwk}} }
 
+// streamUpdated is the type of the event that tells of a stream itself (OpenID Shared Signals Framework 1.0 §8.1.5).
+const streamUpdated = "https://schemas.openid.net/secevent/ssf/event-type/stream-updated"
+
+// missed is the token that tells a stream's receiver that changes may be missing: every receiver has to know, so who asked for certain
+// types of events and not for ours gets the framework's own, which goes to all.
+func (e *Events) missed(to *store.Endpoint, c store.Change) (string, error) {
+	kind, event := EventBase+string(c.Class), map[string]any{"event_timestamp": c.At.Unix(), "sequence": c.Sequence}
+	if len(to.Events) > 0 && !slices.Contains(to.Events, kind) {
+		kind, event = streamUpdated, map[string]any{"status": "enabled", "reason": "changes may be missing before sequence " + strconv.FormatInt(c.Sequence, 10) + ": look at all users anew"}
+	}
+	return e.sign(map[string]any{
+		"iss": e.issuer, "jti": c.ID, "iat": c.ReceivedAt.Unix(), "aud": to.Audience,
+		"sub_id": map[string]string{"format": "opaque", "id": to.ID}, "events": map[string]any{kind: event},
+	})
+}
+
 // Token returns a change as a Security Event Token (RFC 8417) with one event, about the pairwise user as an opaque subject
 // (RFC 9493 §3.2.5). wanted is false if the endpoint asked for no type of event that this class has. The token's identifier is the change's,
 // whenever it is made.
 func (e *Events) Token(to *store.Endpoint, c store.Change) (token string, wanted bool, err error) {
+	if c.Class == jpki.ChangesMissed {
+		token, err = e.missed(to, c)
+		return token, true, err
+	}
 	event := map[string]any{"event_timestamp": c.At.Unix(), "purpose": c.Purpose, "kind": c.Kind, "sequence": c.Sequence}
 	if c.Correction {
 		event["correction"] = true
@@ -95,6 +116,29 @@ func (e *Events) Token(to *store.Endpoint, c store.Change) (token string, wanted
 		"sub_id": map[string]string{"format": "opaque", "id": c.User}, "events": map[string]any{kind: event},
 	})
 	return token, true, err
+}
+
+// verification is the type of the event by which a receiver sees that a stream works (OpenID Shared Signals Framework 1.0 §8.1.4.1).
+const verification = "https://schemas.openid.net/secevent/ssf/event-type/verification"
+
+// Verification returns a stream's verification event, with the state that the receiver sent if it sent one.
+func (e *Events) Verification(to *store.Endpoint, n store.Notice) (string, error) {
+	event := map[string]string{}
+	if n.State != "" {
+		event["state"] = n.State
+	}
+	return e.sign(map[string]any{
+		"iss": e.issuer, "jti": n.ID, "iat": n.CreatedAt.Unix(), "aud": to.Audience,
+		"sub_id": map[string]string{"format": "opaque", "id": to.ID}, "events": map[string]any{verification: event},
+	})
+}
+
+func (e *Events) tokenOf(to *store.Endpoint, m message) (token string, wanted bool, err error) {
+	if m.notice != nil {
+		token, err = e.Verification(to, *m.notice)
+		return token, true, err
+	}
+	return e.Token(to, m.change)
 }
 
 // sign makes a JWT signed with ES256 (RFC 7515, RFC 7518 §3.4), typed as RFC 8417 §2.3 recommends.
@@ -123,11 +167,28 @@ func (e *Events) sign(claims map[string]any) (string, error) {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature[:]), nil
 }
 
-// Metadata describes the transmitter (OpenID Shared Signals Framework 1.0 §7.1).
+// Delivery methods, as the framework names them.
+const (
+	PushMethod = "urn:ietf:rfc:8935"
+	PollMethod = "urn:ietf:rfc:8936"
+)
+
+// The paths of the transmitter, behind the issuer.
+const (
+	MetadataPath     = "/.well-known/ssf-configuration"
+	KeySetPath       = "/.well-known/jwks.json"
+	StreamsPath      = "/v1/ssf/streams"
+	StatusPath       = "/v1/ssf/status"
+	VerificationPath = "/v1/ssf/verifications"
+)
+
+// Metadata describes the transmitter (OpenID Shared Signals Framework 1.0 §7.1). Every user whom the tenant watches is a subject
+// of its streams, and no other: there is nothing to add or remove.
 func (e *Events) Metadata() any {
 	return map[string]any{
-		"spec_version": "1_0", "issuer": e.issuer, "jwks_uri": e.issuer + "/.well-known/jwks.json",
-		"delivery_methods_supported": []string{"urn:ietf:rfc:8935", "urn:ietf:rfc:8936"},
-		"authorization_schemes":      []map[string]string{{"spec_urn": "urn:ietf:rfc:6749"}}, "default_subjects": "NONE",
+		"spec_version": "1_0", "issuer": e.issuer, "jwks_uri": e.issuer + KeySetPath,
+		"delivery_methods_supported": []string{PushMethod, PollMethod},
+		"configuration_endpoint":     e.issuer + StreamsPath, "status_endpoint": e.issuer + StatusPath, "verification_endpoint": e.issuer + VerificationPath,
+		"authorization_schemes": []map[string]string{{"spec_urn": "urn:ietf:rfc:6749"}}, "default_subjects": "ALL",
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/openjpki/jpki"
@@ -16,6 +17,8 @@ import (
 type Feed interface {
 	// Changes returns what is behind a position, at most limit, and waits up to wait if there is nothing.
 	Changes(ctx context.Context, after int64, limit int, wait time.Duration) (client.ChangePage, error)
+	// FeedBounds returns the position behind which everything is kept, and the last.
+	FeedBounds(ctx context.Context) (start, end int64, err error)
 }
 
 // FollowerConfig is what [NewFollower] wants.
@@ -31,7 +34,10 @@ type FollowerConfig struct {
 // cursor, and the others read on behind it.
 type Follower struct {
 	FollowerConfig
-	wake chan struct{}
+	wake    chan struct{}
+	mu      sync.Mutex
+	changed chan struct{} // closed when changes are added
+	resyncs jpki.Tally
 }
 
 // NewFollower checks the configuration.
@@ -42,11 +48,18 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{cfg, make(chan struct{}, 1)}, nil
+	return &Follower{FollowerConfig: cfg, wake: make(chan struct{}, 1), changed: make(chan struct{})}, nil
 }
 
 // Wake receives after changes were added; for [Config].
 func (f *Follower) Wake() <-chan struct{} { return f.wake }
+
+// Changed returns what is closed when this process next adds changes; for those who wait for one.
+func (f *Follower) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
 
 // longPoll is how long the authority may wait for something to tell.
 const longPoll = 20 * time.Second
@@ -77,13 +90,16 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// Step reads once and adds what it read.
+// Step reads once and adds what it read. Where the authority's feed does not go on from where it was read, tenants are told so, once.
 func (f *Follower) Step(ctx context.Context, wait time.Duration) error {
 	after, err := f.Store.AuthorityPosition(ctx)
 	if err != nil {
 		return err
 	}
 	in, err := f.Feed.Changes(ctx, after, client.MaxChanges, wait)
+	if p := jpki.ProblemOf(err); err != nil && (p == jpki.CursorExpired || p == jpki.Malformed) {
+		return f.resynchronise(ctx, after, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,10 +119,47 @@ func (f *Follower) Step(ctx context.Context, wait time.Duration) error {
 	}
 	moved, err := f.Store.AppendChanges(ctx, after, in.Next, changes, f.Now())
 	if moved {
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
+		f.tell()
 	}
 	return err
 }
+
+func (f *Follower) tell() {
+	f.mu.Lock()
+	close(f.changed)
+	f.changed = make(chan struct{})
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// resynchronise goes on where the authority's feed is, and tells every tenant that changes may be missing. It is for two cases and no
+// other: what followed our position is kept no longer, because we were away for too long or the authority was restored (then the feed goes on
+// behind what is forgotten); or our position lies behind the feed's end, because this operator was registered anew (then
+// behind the end: what is before may have been told already).
+func (f *Follower) resynchronise(ctx context.Context, after int64, refused error) error {
+	start, end, err := f.Feed.FeedBounds(ctx)
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	next := start
+	switch {
+	case after < start:
+	case after > end:
+		next = end
+	default:
+		return refused
+	}
+	tenants, moved, err := f.Store.Resynchronise(ctx, after, next, f.Now())
+	if moved {
+		f.Log.WarnContext(ctx, "changes of the authority's may have been missed; the tenants were told", slog.Int64("from", after), slog.Int64("to", next), slog.Int("tenants", tenants))
+		f.resyncs.Add("resynchronised")
+		f.tell()
+	}
+	return err
+}
+
+// Outcomes counts how often changes may have been missed ("resynchronised").
+func (f *Follower) Outcomes() map[string]uint64 { return f.resyncs.Snapshot() }

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -101,19 +102,18 @@ func (p *Pusher) mayDial(address string) error {
 	if err != nil {
 		return errAddress
 	}
-	ip := to.Addr().Unmap()
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
+	if !isPublic(to.Addr()) {
 		return errAddress
-	}
-	for _, r := range notPublic {
-		if r.Contains(ip) {
-			return errAddress
-		}
 	}
 	return nil
 }
 
-// CheckURL says what is wrong with a receiver's address, as [jpki.Malformed]. private is as in [Config].
+func isPublic(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !slices.ContainsFunc(notPublic, func(r netip.Prefix) bool { return r.Contains(ip) })
+}
+
+// CheckURL says what is wrong with a receiver's address, as [jpki.Malformed]. What its name leads to is looked at when it is called. private is as in [Config].
 func CheckURL(text string, private bool) error {
 	u, err := url.Parse(text)
 	switch {
@@ -126,6 +126,9 @@ func CheckURL(text string, private bool) error {
 		return jpki.Errorf(jpki.Malformed, "url is not https")
 	case u.Scheme != "https":
 		return jpki.Errorf(jpki.Malformed, "url is not https")
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !private && !isPublic(ip) {
+		return jpki.Errorf(jpki.Malformed, "url leads to an address that is not a public one")
 	}
 	return nil
 }
@@ -191,11 +194,11 @@ func (p *Pusher) lease(ctx context.Context, free chan struct{}) (int, error) {
 // serve delivers what is due to one endpoint, one after the other, until nothing is left, something fails or the turn is over.
 func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) error {
 	for p.Now().Before(until) {
-		again, next, err := p.Store.Due(ctx, l, page)
+		due, err := p.Store.Due(ctx, l, page)
 		if err != nil {
 			return errors.Join(err, p.release(ctx, l))
 		}
-		if len(again)+len(next) == 0 {
+		if len(due.Notices)+len(due.Again)+len(due.Next) == 0 {
 			break
 		}
 		progress := store.Progress{Position: l.Position, Attempts: l.Attempts, NextAt: p.Now(), Dead: map[int64]string{}}
@@ -203,12 +206,41 @@ func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) err
 		save := func() error {
 			saved = p.Now()
 			progress.Release = stop
+			// What was delivered is saved although the process is ending, or the endpoint would wait until the lease is over.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
 			err := p.Store.Progress(ctx, l, progress, saved)
-			progress.Dead, progress.Revived = map[int64]string{}, nil
+			progress.Dead, progress.Revived, progress.Noticed = map[int64]string{}, nil, nil
+			stop = stop || !l.Enabled // the tenant has paused it meanwhile
 			return err
 		}
-		for _, d := range again {
-			if failure, gone := p.deliver(ctx, &l.Endpoint, d.Change); failure == nil {
+		for _, n := range due.Notices {
+			failure, gone := p.deliver(ctx, &l.Endpoint, message{notice: &n})
+			switch {
+			case ctx.Err() != nil:
+				stop = true
+			case failure == nil, failure.refused:
+				progress.Noticed = append(progress.Noticed, n.ID)
+				progress.Disable, stop = gone, gone
+			default: // as with a change, which the receiver would not get either
+				progress.Attempts++
+				progress.Failure, stop = failure.name, true
+				if progress.NextAt, err = p.after(progress.Attempts, failure.wait); err != nil {
+					return err
+				}
+			}
+			if failure != nil && failure.refused {
+				progress.Failure = failure.name
+			}
+			if stop {
+				break
+			}
+		}
+		for _, d := range due.Again {
+			if stop {
+				break
+			}
+			if failure, gone := p.deliver(ctx, &l.Endpoint, message{change: d.Change}); failure == nil {
 				progress.Revived = append(progress.Revived, d.Sequence)
 			} else {
 				progress.Dead[d.Sequence], progress.Disable = failure.name, gone
@@ -217,11 +249,11 @@ func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) err
 				break
 			}
 		}
-		for _, c := range next {
+		for _, c := range due.Next {
 			if stop {
 				break
 			}
-			failure, gone := p.deliver(ctx, &l.Endpoint, c)
+			failure, gone := p.deliver(ctx, &l.Endpoint, message{change: c})
 			switch {
 			case ctx.Err() != nil:
 				stop = true
@@ -244,14 +276,12 @@ func (p *Pusher) serve(ctx context.Context, l *store.Lease, until time.Time) err
 				}
 			}
 		}
-		if ctx.Err() != nil { // what was delivered is saved all the same
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			stop = true
-		}
+		stop = stop || ctx.Err() != nil
 		if err := save(); err != nil {
 			return err
+		}
+		if stop && !progress.Release { // paused, as we just learnt
+			break
 		}
 		if stop {
 			return nil
@@ -294,8 +324,14 @@ type failure struct {
 	wait    time.Duration
 }
 
-// deliver sends one change once. gone tells that the receiver wants nothing more (HTTP status 410, Standard Webhooks).
-func (p *Pusher) deliver(ctx context.Context, e *store.Endpoint, c store.Change) (f *failure, gone bool) {
+// A message is a change, or a notice.
+type message struct {
+	change store.Change
+	notice *store.Notice
+}
+
+// deliver sends one message once. gone tells that the receiver wants nothing more (HTTP status 410, Standard Webhooks).
+func (p *Pusher) deliver(ctx context.Context, e *store.Endpoint, m message) (f *failure, gone bool) {
 	defer func() {
 		outcome := "delivered"
 		if f != nil {
@@ -303,7 +339,7 @@ func (p *Pusher) deliver(ctx context.Context, e *store.Endpoint, c store.Change)
 		}
 		p.outcomes.Add(outcome)
 	}()
-	req, err := p.request(ctx, e, c)
+	req, err := p.request(ctx, e, m)
 	if err != nil {
 		return &failure{name: "unreachable"}, false
 	}
@@ -337,22 +373,31 @@ func (p *Pusher) deliver(ctx context.Context, e *store.Endpoint, c store.Change)
 }
 
 // request makes what is sent; nil if the receiver did not ask for this type of event.
-func (p *Pusher) request(ctx context.Context, e *store.Endpoint, c store.Change) (*http.Request, error) {
+func (p *Pusher) request(ctx context.Context, e *store.Endpoint, m message) (*http.Request, error) {
 	var body []byte
 	header := http.Header{"User-Agent": {"jpki-verifier"}}
 	switch e.Method {
 	case store.Webhook:
 		var err error
-		if body, err = json.Marshal(WebhookOf(c)); err != nil {
+		id, content := m.change.ID, any(WebhookOf(m.change))
+		if m.notice != nil {
+			id, content = m.notice.ID, testMessage{"jpki.test", m.notice.CreatedAt, struct{}{}}
+		}
+		if body, err = json.Marshal(content); err != nil {
 			return nil, err
 		}
-		at := strconv.FormatInt(p.Now().Unix(), 10)
+		now := p.Now()
+		at := strconv.FormatInt(now.Unix(), 10)
 		header.Set("Content-Type", "application/json")
-		header.Set("webhook-id", c.ID)
+		header.Set("webhook-id", id)
 		header.Set("webhook-timestamp", at)
-		header.Set("webhook-signature", signWebhook(e.Secret, c.ID, at, body))
+		signature := signWebhook(e.Secret, id, at, body)
+		if now.Unix() < e.OldUntil { // Standard Webhooks: several signatures while a secret changes
+			signature += " " + signWebhook(e.OldSecret, id, at, body)
+		}
+		header.Set("webhook-signature", signature)
 	default:
-		token, wanted, err := p.Events.Token(e, c)
+		token, wanted, err := p.Events.tokenOf(e, m)
 		if err != nil || !wanted {
 			return nil, err
 		}
@@ -372,19 +417,26 @@ func (p *Pusher) request(ctx context.Context, e *store.Endpoint, c store.Change)
 
 // A WebhookMessage is the body of a webhook.
 type WebhookMessage struct {
-	Type      string    `json:"type"`      // "jpki.user." and the class
+	Type      string    `json:"type"`      // "jpki.user." and the class; "jpki.resync" where changes may be missing
 	Timestamp time.Time `json:"timestamp"` // of the change
 	Data      News      `json:"data"`
+}
+
+// testMessage is the body of a webhook that a tenant asked for as a test.
+type testMessage struct {
+	Type      string    `json:"type"`
+	Timestamp time.Time `json:"timestamp"`
+	Data      struct{}  `json:"data"`
 }
 
 // News is what a tenant is told.
 type News struct {
 	Sequence   int64            `json:"sequence"`
 	ID         string           `json:"id"`
-	User       string           `json:"user"`
-	Purpose    string           `json:"purpose"`
+	User       string           `json:"user,omitempty"` // this, Purpose and Kind are empty if the class is [jpki.ChangesMissed]
+	Purpose    string           `json:"purpose,omitempty"`
 	Class      jpki.ChangeClass `json:"class"`
-	Kind       jpki.Kind        `json:"kind"`
+	Kind       jpki.Kind        `json:"kind,omitempty"`
 	Correction bool             `json:"correction,omitempty"`
 	At         time.Time        `json:"at"`
 }
@@ -396,6 +448,9 @@ func NewsOf(c store.Change) News {
 
 // WebhookOf returns the webhook for a change.
 func WebhookOf(c store.Change) WebhookMessage {
+	if c.Class == jpki.ChangesMissed {
+		return WebhookMessage{"jpki." + string(c.Class), c.At, NewsOf(c)}
+	}
 	return WebhookMessage{"jpki.user." + string(c.Class), c.At, NewsOf(c)}
 }
 

@@ -12,7 +12,8 @@ import (
 // ChangesKept is for how long a tenant's feed can be read again.
 const ChangesKept = 90 * 24 * time.Hour
 
-// A Change is an entry of a tenant's feed: that something about a user changed, never what.
+// A Change is an entry of a tenant's feed: that something about a user changed, never what; or, with the class [jpki.ChangesMissed] and
+// no user, purpose or kind, that the feed may have a hole.
 type Change struct {
 	Sequence   int64 // 1, 2, 3 … for each tenant, without gaps
 	ID         string
@@ -69,7 +70,7 @@ func (s *Store) AppendChanges(ctx context.Context, after, next int64, changes []
 			}
 			end++
 			ends[c.Tenant] = end
-			id := hex.EncodeToString(s.master.mac("change", []byte(string(c.Tenant)+" "+c.ID))[:16])
+			id := hex.EncodeToString(s.digests.mac("change", []byte(string(c.Tenant)+" "+c.ID))[:16])
 			rows = append(rows, []any{string(c.Tenant), end, id, c.User, c.Purpose, string(c.Class), string(c.Kind), boolInt(c.Correction), micros(c.At), micros(now)})
 		}
 		if err := tx.insertRows(`change (tenant, sequence, id, user_id, purpose, class, kind, correction, changed_at, received_at)`, rows); err != nil {
@@ -85,6 +86,44 @@ func (s *Store) AppendChanges(ctx context.Context, after, next int64, changes []
 		return nil
 	})
 	return moved, err
+}
+
+// Resynchronise moves the cursor, as [Store.AppendChanges] does, over what the authority does not tell any more, and puts one entry of class
+// [jpki.ChangesMissed] into each tenant's feed, about no user. It returns how many tenants there are.
+func (s *Store) Resynchronise(ctx context.Context, after, next int64, now time.Time) (tenants int, moved bool, err error) {
+	err = s.Update(ctx, func(tx *Tx) error {
+		tenants = 0
+		n, err := tx.exec(`UPDATE authority_cursor SET position = $1 WHERE id = 1 AND position = $2`, next, after)
+		if err != nil {
+			return fmt.Errorf("move cursor: %w", err)
+		}
+		if moved = n == 1; !moved {
+			return nil
+		}
+		all, err := queryAll(tx, func(r scanner) (id string, err error) { return id, r.Scan(&id) }, `SELECT id FROM tenant WHERE revoked_at IS NULL ORDER BY id`)
+		if err != nil {
+			return fmt.Errorf("read tenants: %w", err)
+		}
+		var rows [][]any
+		for _, tenant := range all {
+			end, err := tx.feedEnd(jpki.CorporateNumber(tenant))
+			if err != nil {
+				return err
+			}
+			// The authority has no identifier for this; a cursor can jump between the same positions more than once.
+			id := hex.EncodeToString(s.digests.mac("change", fmt.Appendf(nil, "%s resync %d %d %d", tenant, after, next, micros(now)))[:16])
+			rows = append(rows, []any{tenant, end + 1, id, "", "", string(jpki.ChangesMissed), "", 0, micros(now.Truncate(time.Second)), micros(now)})
+			if _, err := tx.exec(`UPDATE feed SET last = $1 WHERE tenant = $2`, end+1, tenant); err != nil {
+				return fmt.Errorf("move feed's end: %w", err)
+			}
+		}
+		tenants = len(all)
+		if err := tx.insertRows(`change (tenant, sequence, id, user_id, purpose, class, kind, correction, changed_at, received_at)`, rows); err != nil {
+			return fmt.Errorf("tell tenants: %w", err)
+		}
+		return nil
+	})
+	return tenants, moved, err
 }
 
 // feedEnd returns the last sequence of a tenant's feed, which it begins if need be; -1 if there is no such tenant.
@@ -113,8 +152,18 @@ func scanChange(r scanner) (c Change, err error) {
 		return c, err
 	}
 	c.Correction, c.At, c.ReceivedAt = correction == 1, fromMicros(at), fromMicros(received)
-	c.Kind, err = jpki.ParseKind(kind)
+	if c.Class != jpki.ChangesMissed { // which concerns no certificate
+		c.Kind, err = jpki.ParseKind(kind)
+	}
 	return c, err
+}
+
+// FeedEnd returns the last sequence of a tenant's feed, 0 if it is empty.
+func (s *Store) FeedEnd(ctx context.Context, tenant jpki.CorporateNumber) (last int64, err error) {
+	err = s.View(ctx, func(tx *Tx) error {
+		return tx.q.QueryRowContext(tx.ctx, `SELECT COALESCE(MAX(last), 0) FROM feed WHERE tenant = $1`, string(tenant)).Scan(&last)
+	})
+	return last, err
 }
 
 // Changes returns a tenant's changes behind a sequence, at most limit. [jpki.CursorExpired] if some of them are kept no longer.
@@ -154,6 +203,16 @@ func (s *Store) ForgetChanges(ctx context.Context, before time.Time) (n int64, e
 		for _, e := range ends {
 			if _, err := tx.exec(`UPDATE feed SET forgotten = $1 WHERE tenant = $2 AND forgotten < $1`, e.last, e.tenant); err != nil {
 				return err
+			}
+			// Nothing waits for what is not there any more.
+			for _, statement := range []string{
+				`UPDATE endpoint SET position = $2 WHERE tenant = $1 AND position < $2`,
+				`DELETE FROM dead_letter WHERE sequence <= $2 AND endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`,
+				`DELETE FROM acknowledged WHERE sequence <= $2 AND endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`,
+			} {
+				if _, err := tx.exec(statement, e.tenant, e.last); err != nil {
+					return err
+				}
 			}
 			deleted, err := tx.exec(`DELETE FROM change WHERE tenant = $1 AND sequence <= $2`, e.tenant, e.last)
 			if err != nil {

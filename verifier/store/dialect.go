@@ -24,10 +24,11 @@ import (
 
 // A dialect holds every difference between the two engines.
 type dialect struct {
-	goose     goose.Dialect
-	retryable func(error) bool // lost a race; running again may succeed
-	unique    func(error) bool // violates a unique index
-	gone      func(error) bool // cannot be reached or cannot write: nothing is wrong with the statement
+	goose      goose.Dialect
+	positional bool             // parameters may be question marks
+	retryable  func(error) bool // lost a race; running again may succeed
+	unique     func(error) bool // violates a unique index
+	gone       func(error) bool // cannot be reached or cannot write: nothing is wrong with the statement
 }
 
 var postgres = &dialect{
@@ -43,15 +44,16 @@ var postgres = &dialect{
 		}
 		_, connecting := errors.AsType[*pgconn.ConnectError](err)
 		_, network := errors.AsType[net.Error](err)
-		return connecting || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) ||
+		return connecting || network || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) ||
 			errors.Is(err, sql.ErrConnDone) || errors.Is(err, net.ErrClosed)
 	},
 }
 
 // SQLite has one writer at a time: a transaction takes the lock when it begins.
 var sqliteDialect = &dialect{
-	goose:     goose.DialectSQLite3,
-	retryable: func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
+	goose:      goose.DialectSQLite3,
+	positional: true,
+	retryable:  func(err error) bool { return sqliteCode(err)&0xff == sqlite3.SQLITE_BUSY },
 	unique: func(err error) bool {
 		c := sqliteCode(err)
 		return c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
@@ -95,7 +97,7 @@ func connect(name string, create bool) (d *dialect, write, read *sql.DB, err err
 			mode = "rwc"
 		}
 		dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String() + "?mode=" + mode +
-			"&_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=secure_delete(1)"
+			"&_pragma=page_size(8192)&_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=secure_delete(1)"
 		if write, err = sql.Open("sqlite", dsn+"&_pragma=journal_mode(WAL)&_txlock=immediate"); err != nil {
 			return nil, nil, nil, err
 		}

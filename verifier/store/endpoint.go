@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -29,9 +30,13 @@ const MaxEndpoints = 16
 type Target struct {
 	URL           string   `json:"url,omitempty"`
 	Secret        []byte   `json:"secret,omitempty"`        // of webhooks
+	OldSecret     []byte   `json:"old_secret,omitempty"`    // which still signs, too
+	OldUntil      int64    `json:"old_until,omitempty"`     // until then, Unix seconds
 	Authorization string   `json:"authorization,omitempty"` // header sent with pushed tokens
 	Audience      string   `json:"audience,omitempty"`      // of tokens
 	Events        []string `json:"events,omitempty"`        // types of events wanted in tokens
+	Description   string   `json:"description,omitempty"`   // of a stream, its receiver's words
+	Disabled      bool     `json:"disabled,omitempty"`      // switched off: what happens until it is on again is not delivered later
 }
 
 // An Endpoint is a tenant's receiver of changes.
@@ -147,15 +152,49 @@ func (s *Store) Endpoint(ctx context.Context, a *Access, id string) (Endpoint, e
 
 func errNoEndpoint() error { return jpki.Errorf(jpki.NotFound, "there is no such endpoint") }
 
-// EnableEndpoint has changes delivered again, or not until then; what happens meanwhile is delivered later.
-func (s *Store) EnableEndpoint(ctx context.Context, a *Access, id string, enabled bool, now time.Time) error {
-	return s.Update(ctx, func(tx *Tx) error {
-		n, err := tx.exec(`UPDATE endpoint SET enabled = $1, attempts = 0, failure = '', next_at = $2 WHERE id = $3 AND tenant = $4`, boolInt(enabled), micros(now), id, string(a.Tenant.ID))
-		if err == nil && n == 0 {
-			err = errNoEndpoint()
+// ChangeEndpoint has change alter method, target, whether it is enabled, or the position, and forgets failures. change may run several
+// times. Who delivers at the moment goes on with what was before for no longer than a delivery takes, or 250 ms.
+func (s *Store) ChangeEndpoint(ctx context.Context, a *Access, id string, change func(e *Endpoint, feedEnd int64) error, now time.Time) (e Endpoint, err error) {
+	err = s.Update(ctx, func(tx *Tx) error {
+		// The write takes the row's lock.
+		n, err := tx.exec(`UPDATE endpoint SET attempts = 0, failure = '', next_at = $1 WHERE id = $2 AND tenant = $3`, micros(now), id, string(a.Tenant.ID))
+		if err != nil {
+			return err
 		}
+		if n == 0 {
+			return errNoEndpoint()
+		}
+		row, err := scanEndpoint(tx.q.QueryRowContext(tx.ctx, selectEndpoints+` WHERE id = $1`, id))
+		if err != nil {
+			return err
+		}
+		if e, err = row.open(a.key); err != nil {
+			return err
+		}
+		end, err := tx.feedEnd(a.Tenant.ID)
+		if err != nil {
+			return err
+		}
+		if err := change(&e, end); err != nil {
+			return err
+		}
+		text, err := json.Marshal(e.Target) //nolint:gosec // G117: sealed below
+		if err != nil {
+			return err
+		}
+		sealed, err := a.key.seal(endpointLabel(e.ID), text)
+		if err != nil {
+			return fmt.Errorf("seal endpoint: %w", err)
+		}
+		if e.Method != row.Method {
+			if _, err := tx.exec(`DELETE FROM acknowledged WHERE endpoint = $1`, id); err != nil {
+				return err
+			}
+		}
+		_, err = tx.exec(`UPDATE endpoint SET method = $1, sealed = $2, enabled = $3, position = $4 WHERE id = $5`, string(e.Method), sealed, boolInt(e.Enabled), e.Position, id)
 		return err
 	})
+	return e, err
 }
 
 // DeleteEndpoint deletes a receiver with its dead letters.
@@ -164,6 +203,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, a *Access, id string) error 
 		for _, statement := range []string{
 			`DELETE FROM dead_letter WHERE endpoint IN (SELECT id FROM endpoint WHERE id = $1 AND tenant = $2)`,
 			`DELETE FROM acknowledged WHERE endpoint IN (SELECT id FROM endpoint WHERE id = $1 AND tenant = $2)`,
+			`DELETE FROM notice WHERE endpoint IN (SELECT id FROM endpoint WHERE id = $1 AND tenant = $2)`,
 		} {
 			if _, err := tx.exec(statement, id, string(a.Tenant.ID)); err != nil {
 				return err
@@ -238,7 +278,9 @@ func (s *Store) Redeliver(ctx context.Context, a *Access, id string, sequence in
 // A Lease is a receiver that one process delivers to, until its time is over.
 type Lease struct {
 	Endpoint
-	by string
+	by     string
+	key    key
+	sealed []byte
 }
 
 // LeaseEndpoints leases receivers to whom something is due, at most limit, until a time. by is a random name of the process's turn.
@@ -256,7 +298,8 @@ func (s *Store) LeaseEndpoints(ctx context.Context, by string, limit int, now, u
 		}, `SELECT endpoint.id, endpoint.tenant, method, sealed, enabled, position, attempts, failure, next_at, endpoint.created_at, tenant.data_key
 			FROM endpoint JOIN tenant ON tenant.id = endpoint.tenant JOIN feed ON feed.tenant = endpoint.tenant
 			WHERE enabled = 1 AND method <> 'ssf-poll' AND next_at <= $1 AND leased_until <= $1 AND tenant.revoked_at IS NULL
-			AND (position < feed.last OR EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.endpoint = endpoint.id AND again = 1))
+			AND (position < feed.last OR EXISTS (SELECT 1 FROM dead_letter WHERE dead_letter.endpoint = endpoint.id AND again = 1)
+				OR EXISTS (SELECT 1 FROM notice WHERE notice.endpoint = endpoint.id))
 			ORDER BY next_at, endpoint.id LIMIT $2`, micros(now), limit)
 		return err
 	})
@@ -264,7 +307,7 @@ func (s *Store) LeaseEndpoints(ctx context.Context, by string, limit int, now, u
 		return nil, err
 	}
 	for _, r := range due {
-		k, err := s.master.open(labelOf(r.Tenant), r.tenantKey)
+		k, _, err := s.unwrap(labelOf(r.Tenant), r.tenantKey)
 		if err != nil {
 			return nil, fmt.Errorf("open tenant's key: %w", err)
 		}
@@ -282,25 +325,35 @@ func (s *Store) LeaseEndpoints(ctx context.Context, by string, limit int, now, u
 			return out, err
 		}
 		if ours {
-			out = append(out, Lease{e, by})
+			out = append(out, Lease{e, by, k, r.sealed})
 		}
 	}
 	return out, nil
 }
 
-// Due returns what is to be delivered next: first dead letters that are to be delivered once more, then what is behind the position.
-func (s *Store) Due(ctx context.Context, l *Lease, limit int) (again []DeadLetter, next []Change, err error) {
+// Due is what is to be delivered next.
+type Due struct {
+	Notices []Notice
+	Again   []DeadLetter // to be delivered once more
+	Next    []Change     // behind the position; only if there is nothing else
+}
+
+// Due returns what is to be delivered next, at most limit dead letters and changes.
+func (s *Store) Due(ctx context.Context, l *Lease, limit int) (d Due, err error) {
 	err = s.View(ctx, func(tx *Tx) (err error) {
-		if again, err = tx.deadLetters(l.ID, `again = $2`, 1, limit); err != nil || len(again) > 0 {
+		if d.Notices, err = tx.notices(l.ID, l.key); err != nil {
 			return err
 		}
-		next, err = tx.changes(l.Tenant, l.Position, limit)
+		if d.Again, err = tx.deadLetters(l.ID, `again = $2`, 1, limit); err != nil || len(d.Again) > 0 {
+			return err
+		}
+		d.Next, err = tx.changes(l.Tenant, l.Position, limit)
 		if jpki.ProblemOf(err) == jpki.CursorExpired { // down for longer than anything is kept
-			next, err = queryAll(tx, scanChange, selectChanges+` WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, string(l.Tenant), l.Position, limit)
+			d.Next, err = queryAll(tx, scanChange, selectChanges+` WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3`, string(l.Tenant), l.Position, limit)
 		}
 		return err
 	})
-	return again, next, err
+	return d, err
 }
 
 // A Progress is what came of delivering.
@@ -308,6 +361,7 @@ type Progress struct {
 	Position int64            // up to here everything is delivered or dead
 	Dead     map[int64]string // refused, with the reason
 	Revived  []int64          // dead letters that were delivered after all
+	Noticed  []string         // notices that were delivered, or refused
 	Attempts int              // in vain, for what comes next
 	Failure  string
 	NextAt   time.Time // when to go on
@@ -315,16 +369,26 @@ type Progress struct {
 	Release  bool      // the lease ends
 }
 
-// Progress records what came of delivering under a lease. [jpki.Conflict] if the lease is another's by now.
+// Progress records what came of delivering under a lease, and reads what the tenant has changed about the endpoint. [jpki.Conflict] if
+// the lease is another's by now.
 func (s *Store) Progress(ctx context.Context, l *Lease, p Progress, now time.Time) error {
+	var row sealedEndpoint
 	err := s.Update(ctx, func(tx *Tx) error {
-		n, err := tx.exec(`UPDATE endpoint SET position = $1, attempts = $2, failure = $3, next_at = $4, enabled = CASE WHEN $5 = 1 THEN 0 ELSE enabled END, leased_until = CASE WHEN $6 = 1 THEN 0 ELSE leased_until END
+		n, err := tx.exec(`UPDATE endpoint SET position = CASE WHEN position > $1 THEN position ELSE $1 END, attempts = $2, failure = $3, next_at = $4, enabled = CASE WHEN $5 = 1 THEN 0 ELSE enabled END, leased_until = CASE WHEN $6 = 1 THEN 0 ELSE leased_until END
 			WHERE id = $7 AND leased_by = $8 AND leased_until > $9`, p.Position, p.Attempts, p.Failure, micros(p.NextAt), boolInt(p.Disable), boolInt(p.Release), l.ID, l.by, micros(now))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return jpki.Errorf(jpki.Conflict, "the lease is over")
+		}
+		if row, err = scanEndpoint(tx.q.QueryRowContext(tx.ctx, selectEndpoints+` WHERE id = $1`, l.ID)); err != nil {
+			return err
+		}
+		for _, id := range p.Noticed {
+			if err := tx.dropNotice(l.ID, id); err != nil {
+				return err
+			}
 		}
 		for sequence, failure := range p.Dead {
 			if err := tx.bury(l.ID, sequence, failure, now); err != nil {
@@ -338,10 +402,18 @@ func (s *Store) Progress(ctx context.Context, l *Lease, p Progress, now time.Tim
 		}
 		return nil
 	})
-	if err == nil {
-		l.Position, l.Attempts = p.Position, p.Attempts
+	if err != nil {
+		return err
 	}
-	return err
+	l.Enabled, l.Position, l.Attempts = row.Enabled, row.Position, p.Attempts
+	if !bytes.Equal(l.sealed, row.sealed) {
+		e, err := row.open(l.key)
+		if err != nil {
+			return err
+		}
+		l.Method, l.Target, l.sealed = e.Method, e.Target, row.sealed
+	}
+	return nil
 }
 
 func (tx *Tx) bury(endpoint string, sequence int64, failure string, now time.Time) error {
@@ -351,22 +423,28 @@ func (tx *Tx) bury(endpoint string, sequence int64, failure string, now time.Tim
 }
 
 // Poll acknowledges what a polling receiver names by identifier, and returns what it has not acknowledged yet, in order, at most
-// limit; more tells that there is more. refused maps identifiers that the receiver could not take to a reason.
-func (s *Store) Poll(ctx context.Context, a *Access, id string, acks []string, refused map[string]string, limit int, now time.Time) (out []Change, more bool, err error) {
+// limit; more tells that there is more, and notices are those not acknowledged. refused maps identifiers that the receiver could not take
+// to a reason. While the endpoint is not enabled nothing is returned.
+func (s *Store) Poll(ctx context.Context, a *Access, id string, acks []string, refused map[string]string, limit int, now time.Time) (out []Change, notices []Notice, more bool, err error) {
 	err = s.Update(ctx, func(tx *Tx) error {
+		out, notices, more = nil, nil, false
 		var position int64
+		var enabled int
 		// The write takes the row's lock, so two polls take turns.
-		n, err := tx.exec(`UPDATE endpoint SET next_at = $1 WHERE id = $2 AND tenant = $3 AND method = 'ssf-poll' AND enabled = 1`, micros(now), id, string(a.Tenant.ID))
+		n, err := tx.exec(`UPDATE endpoint SET next_at = $1 WHERE id = $2 AND tenant = $3 AND method = 'ssf-poll'`, micros(now), id, string(a.Tenant.ID))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return errNoEndpoint()
 		}
-		if err := tx.q.QueryRowContext(tx.ctx, `SELECT position FROM endpoint WHERE id = $1`, id).Scan(&position); err != nil {
+		if err := tx.q.QueryRowContext(tx.ctx, `SELECT position, enabled FROM endpoint WHERE id = $1`, id).Scan(&position, &enabled); err != nil {
 			return err
 		}
 		take := func(change, failure string) error {
+			if err := tx.dropNotice(id, change); err != nil {
+				return err
+			}
 			found, err := queryAll(tx, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT sequence FROM change WHERE id = $1 AND tenant = $2`, change, string(a.Tenant.ID))
 			if err != nil {
 				return err
@@ -411,11 +489,16 @@ func (s *Store) Poll(ctx context.Context, a *Access, id string, acks []string, r
 		if _, err := tx.exec(`DELETE FROM acknowledged WHERE endpoint = $1 AND sequence <= $2`, id, position); err != nil {
 			return err
 		}
+		if enabled == 0 {
+			return nil
+		}
+		if notices, err = tx.notices(id, a.key); err != nil {
+			return err
+		}
 		again, err := tx.deadLetters(id, `again = $2`, 1, limit)
 		if err != nil {
 			return err
 		}
-		out = nil
 		for _, d := range again {
 			out = append(out, d.Change)
 		}
@@ -430,5 +513,5 @@ func (s *Store) Poll(ctx context.Context, a *Access, id string, acks []string, r
 		}
 		return nil
 	})
-	return out, more, err
+	return out, notices, more, err
 }

@@ -17,8 +17,9 @@ type Record struct {
 	Content []byte // what the verdict was reached from, sealed under the tenant's key; nil keeps none
 	// Certificate is the SHA-256 of the certificate that was used, for its holder's record; nil if there was none.
 	Certificate []byte
-	Action      string // what was done with it, from a closed list
-	Outcome     string // the verdict's code
+	Action      string     // what was done with it, from a closed list
+	Outcome     string     // the verdict's code
+	Report      *UseReport // what the authority is to be told, in the same transaction; nil tells nothing
 }
 
 // evidenceLabel binds what is sealed to its place.
@@ -27,7 +28,7 @@ func evidenceLabel(id string) string { return "evidence " + id }
 // Keep records verdicts of a tenant, all or none, and returns when they are committed. Evidence is kept as long as the tenant's
 // setting says, and not at all if that is 0 days.
 func (s *Store) Keep(ctx context.Context, a *Access, records []Record, now time.Time) error {
-	var evidence, uses [][]any
+	var evidence, uses, reports [][]any
 	tenant := string(a.Tenant.ID)
 	for _, r := range records {
 		if r.Content != nil && a.Tenant.RetentionDays > 0 {
@@ -42,13 +43,20 @@ func (s *Store) Keep(ctx context.Context, a *Access, records []Record, now time.
 			evidence = append(evidence, []any{r.ID, tenant, user, sealed, micros(now), micros(now.AddDate(0, 0, a.Tenant.RetentionDays))})
 		}
 		if r.Certificate != nil {
-			uses = append(uses, []any{r.ID, s.master.mac("certificate", r.Certificate), tenant, r.Action, r.Outcome, micros(now)})
+			uses = append(uses, []any{r.ID, s.digests.mac("certificate", r.Certificate), tenant, r.Action, r.Outcome, micros(now)})
+		}
+		if r.Report != nil {
+			row, err := s.reportRow(a.Tenant.ID, r.ID, *r.Report, now)
+			if err != nil {
+				return err
+			}
+			reports = append(reports, row)
 		}
 	}
-	if len(evidence)+len(uses) == 0 {
+	if len(evidence)+len(uses)+len(reports) == 0 {
 		return nil
 	}
-	return s.addTogether(ctx, evidence, uses)
+	return s.addTogether(ctx, evidence, uses, reports)
 }
 
 // KeptEvidence is what was kept of a verdict.
@@ -99,7 +107,8 @@ func (s *Store) DeleteEvidenceOfUser(ctx context.Context, a *Access, user string
 	return n, err
 }
 
-// Sweep deletes evidence whose time is over, idempotency keys older than [OnceKept], and uses as old as evidence gets by default.
+// Sweep deletes evidence whose time is over, idempotency keys older than [OnceKept], and uses and reports that the authority refused, as
+// old as evidence gets by default.
 // It returns how much evidence it deleted.
 func (s *Store) Sweep(ctx context.Context, now time.Time) (n int64, err error) {
 	err = s.Update(ctx, func(tx *Tx) (err error) {
@@ -109,7 +118,10 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (n int64, err error) {
 		if _, err = tx.exec(`DELETE FROM once WHERE claimed_at <= $1`, micros(now.Add(-OnceKept))); err != nil {
 			return err
 		}
-		_, err = tx.exec(`DELETE FROM certificate_use WHERE used_at <= $1`, micros(now.AddDate(0, 0, -RetentionDays)))
+		if _, err = tx.exec(`DELETE FROM certificate_use WHERE used_at <= $1`, micros(now.AddDate(0, 0, -RetentionDays))); err != nil {
+			return err
+		}
+		_, err = tx.exec(`DELETE FROM use_report WHERE refused <> '' AND used_at <= $1`, micros(now.AddDate(0, 0, -RetentionDays)))
 		return err
 	})
 	return n, err
@@ -133,7 +145,7 @@ func (s *Store) Uses(ctx context.Context, certificate []byte, limit int) (out []
 			u.At = fromMicros(at)
 			return u, err
 		}, `SELECT tenant.id, tenant.name, action, outcome, used_at FROM certificate_use JOIN tenant ON tenant.id = certificate_use.tenant
-			 WHERE certificate_mac = $1 ORDER BY used_at DESC, certificate_use.id LIMIT $2`, s.master.mac("certificate", certificate), limit)
+			 WHERE certificate_mac = $1 ORDER BY used_at DESC, certificate_use.id LIMIT $2`, s.digests.mac("certificate", certificate), limit)
 		return err
 	})
 	return out, err

@@ -1,13 +1,11 @@
 package store
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 )
 
@@ -64,20 +62,4 @@ func (k key) open(label string, sealed []byte) ([]byte, error) {
 		return nil, errSealed
 	}
 	return plain, nil
-}
-
-// checkMaster opens one tenant's key, so that a wrong master key is noticed at the start.
-func (s *Store) checkMaster(ctx context.Context) error {
-	return s.View(ctx, func(tx *Tx) error {
-		tenants, err := queryAll(tx, scanTenant, selectTenants+` WHERE revoked_at IS NULL ORDER BY id LIMIT 1`)
-		if err != nil {
-			return fmt.Errorf("read tenants: %w", err)
-		}
-		for _, t := range tenants {
-			if _, err := s.master.open(labelOf(t.ID), t.sealed); err != nil {
-				return errors.New("the master key is not the one under which tenants' keys are sealed")
-			}
-		}
-		return nil
-	})
 }

@@ -29,9 +29,11 @@ var migrations embed.FS
 
 // Config is what [Open] and [Create] want.
 type Config struct {
-	Database  string    // required: "sqlite:PATH" or a "postgres://…" URL
-	MasterKey []byte    // required: 32 octets, under which tenants' keys are sealed
-	Rand      io.Reader // for keys and tokens; nil means crypto/rand; must be safe for concurrent use
+	Database  string // required: "sqlite:PATH" or a "postgres://…" URL
+	MasterKey []byte // required: 32 octets, under which tenants' keys are sealed
+	// PreviousMasterKey also opens keys that are sealed under it, until [Store.RotateMaster] has sealed them anew; nil for none.
+	PreviousMasterKey []byte
+	Rand              io.Reader // for keys and tokens; nil means crypto/rand; must be safe for concurrent use
 }
 
 // A Store is the verifier's database.
@@ -39,6 +41,8 @@ type Store struct {
 	d           *dialect
 	write, read *sql.DB
 	master      key
+	previous    key // nil if there is none
+	digests     key // for keyed digests that are the same for all tenants
 	rand        io.Reader
 	together    together
 }
@@ -51,21 +55,21 @@ func Open(ctx context.Context, cfg Config) (*Store, error) { return open(ctx, cf
 func Create(ctx context.Context, cfg Config) (*Store, error) { return open(ctx, cfg, true) }
 
 func open(ctx context.Context, cfg Config, create bool) (*Store, error) {
-	if len(cfg.MasterKey) != keyBytes {
-		return nil, fmt.Errorf("verifier's store: MasterKey has not %d octets", keyBytes)
+	if err := checkKeys(cfg); err != nil {
+		return nil, err
 	}
 	d, write, read, err := connect(cfg.Database, create)
 	if err != nil {
 		return nil, fmt.Errorf("verifier's store: Database: %w", err)
 	}
-	s := &Store{d: d, write: write, read: read, master: key(cfg.MasterKey), rand: cfg.Rand}
+	s := &Store{d: d, write: write, read: read, master: key(cfg.MasterKey), previous: key(cfg.PreviousMasterKey), rand: cfg.Rand}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
 	if err := s.migrate(ctx, create); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := s.checkMaster(ctx); err != nil {
+	if err := s.openKeys(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

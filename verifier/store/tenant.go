@@ -82,19 +82,43 @@ func (s *Store) AddTenant(ctx context.Context, t Tenant, now time.Time) error {
 	})
 }
 
-// ChangeTenant replaces a tenant's settings: retention, attributes, rate and quota. Evidence that is there already keeps its term.
+// ChangeTenant replaces a tenant's settings: name, retention, attributes, rate and quota. Evidence that is there already keeps its term.
+// A name that is taken is a [jpki.Conflict]; challenges that were drawn under another name and not yet answered are void.
 func (s *Store) ChangeTenant(ctx context.Context, t Tenant) error {
-	if err := t.check(); err != nil {
-		return err
-	}
-	return s.Update(ctx, func(tx *Tx) error {
-		n, err := tx.exec(`UPDATE tenant SET retention_days = $1, store_attributes = $2, rate = $3, daily_quota = $4 WHERE id = $5 AND revoked_at IS NULL`,
-			t.RetentionDays, boolInt(t.StoreAttributes), t.Rate, t.DailyQuota, string(t.ID))
+	_, err := s.EditTenant(ctx, t.ID, func(have *Tenant) {
+		have.Name, have.RetentionDays, have.StoreAttributes, have.Rate, have.DailyQuota = t.Name, t.RetentionDays, t.StoreAttributes, t.Rate, t.DailyQuota
+	})
+	return err
+}
+
+// EditTenant changes those settings that edit changes, and returns what they are then. Two that run at the same time lose nothing of
+// each other's. edit may run several times.
+func (s *Store) EditTenant(ctx context.Context, id jpki.CorporateNumber, edit func(*Tenant)) (t Tenant, err error) {
+	err = s.Update(ctx, func(tx *Tx) error {
+		// Changes nothing and locks the row, on either engine.
+		n, err := tx.exec(`UPDATE tenant SET rate = rate WHERE id = $1 AND revoked_at IS NULL`, string(id))
 		if err == nil && n == 0 {
 			err = jpki.Errorf(jpki.NotFound, "there is no such tenant")
 		}
+		if err != nil {
+			return err
+		}
+		if t, err = tx.Tenant(id); err != nil {
+			return err
+		}
+		edit(&t)
+		t.ID = id
+		if err := t.check(); err != nil {
+			return err
+		}
+		_, err = tx.exec(`UPDATE tenant SET name = $1, retention_days = $2, store_attributes = $3, rate = $4, daily_quota = $5 WHERE id = $6`,
+			t.Name, t.RetentionDays, boolInt(t.StoreAttributes), t.Rate, t.DailyQuota, string(id))
+		if err != nil && s.d.unique(err) {
+			return jpki.Errorf(jpki.Conflict, "there is a tenant with this name")
+		}
 		return err
 	})
+	return t, err
 }
 
 // Tenant returns a tenant, revoked or not; [jpki.NotFound] if there is none.
@@ -135,6 +159,7 @@ func (s *Store) RevokeTenant(ctx context.Context, id jpki.CorporateNumber, now t
 		for _, statement := range []string{
 			`DELETE FROM evidence WHERE tenant = $1`, `DELETE FROM once WHERE tenant = $1`,
 			`DELETE FROM dead_letter WHERE endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`, `DELETE FROM acknowledged WHERE endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`,
+			`DELETE FROM notice WHERE endpoint IN (SELECT id FROM endpoint WHERE tenant = $1)`,
 			`DELETE FROM endpoint WHERE tenant = $1`, `DELETE FROM change WHERE tenant = $1`,
 		} {
 			if _, err := tx.exec(statement, string(id)); err != nil {

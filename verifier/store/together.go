@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
+	"strconv"
 	"sync"
 
 	"github.com/openjpki/jpki"
@@ -19,16 +19,16 @@ type together struct {
 
 // shared are somebody's rows on their way into a transaction with others'.
 type shared struct {
-	evidence, uses [][]any
-	done           chan error
+	evidence, uses, reports [][]any
+	done                    chan error
 }
 
 // maxTogether bounds how many share a transaction.
 const maxTogether = 256
 
 // addTogether returns when the rows are committed. When the context ends first they may still be.
-func (s *Store) addTogether(ctx context.Context, evidence, uses [][]any) error {
-	w := &shared{evidence, uses, make(chan error, 1)}
+func (s *Store) addTogether(ctx context.Context, evidence, uses, reports [][]any) error {
+	w := &shared{evidence, uses, reports, make(chan error, 1)}
 	g := &s.together
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
@@ -71,9 +71,9 @@ func (s *Store) commitAll(ctx context.Context) {
 }
 
 func (s *Store) add(ctx context.Context, group []*shared) error {
-	var evidence, uses [][]any
+	var evidence, uses, reports [][]any
 	for _, w := range group {
-		evidence, uses = append(evidence, w.evidence...), append(uses, w.uses...)
+		evidence, uses, reports = append(evidence, w.evidence...), append(uses, w.uses...), append(reports, w.reports...)
 	}
 	return s.Update(ctx, func(tx *Tx) error {
 		if err := tx.insertRows(`evidence (id, tenant, user_mac, sealed, created_at, delete_after)`, evidence); err != nil {
@@ -82,27 +82,48 @@ func (s *Store) add(ctx context.Context, group []*shared) error {
 		if err := tx.insertRows(`certificate_use (id, certificate_mac, tenant, action, outcome, used_at)`, uses); err != nil {
 			return fmt.Errorf("record use: %w", err)
 		}
+		if err := tx.insertRows(intoReports, reports); err != nil {
+			return fmt.Errorf("put report of use aside: %w", err)
+		}
 		return nil
 	})
 }
 
-// insertRows inserts up to 64 rows a statement.
+// insertRows inserts up to 64 rows a statement. Numbered parameters are named ones to SQLite, which looks each up among all.
 func (tx *Tx) insertRows(into string, rows [][]any) error {
 	for len(rows) > 0 {
-		n := min(len(rows), 64)
-		var values strings.Builder
-		var args []any
-		for i, row := range rows[:n] {
-			for j, v := range row {
-				args = append(args, v)
-				fmt.Fprintf(&values, "%s$%d", map[bool]string{true: "(", false: ","}[j == 0], len(args))
-			}
-			values.WriteString(map[bool]string{true: ")", false: "),"}[i == n-1])
+		n := min(len(rows), maxRows)
+		args := make([]any, 0, n*len(rows[0]))
+		for _, row := range rows[:n] {
+			args = append(args, row...)
 		}
-		if _, err := tx.exec(`INSERT INTO `+into+` VALUES `+values.String(), args...); err != nil {
+		if _, err := tx.exec(insertStatement(into, len(rows[0]), n, tx.s.d.positional), args...); err != nil {
 			return err
 		}
 		rows = rows[n:]
 	}
 	return nil
+}
+
+const maxRows = 64
+
+func insertStatement(into string, columns, rows int, positional bool) string {
+	b := make([]byte, 0, 64+len(into)+rows*columns*5)
+	b = append(append(b, "INSERT INTO "+into...), " VALUES "...)
+	for i := range rows * columns {
+		switch {
+		case i == 0:
+			b = append(b, '(')
+		case i%columns == 0:
+			b = append(b, "),("...)
+		default:
+			b = append(b, ',')
+		}
+		if positional {
+			b = append(b, '?')
+		} else {
+			b = strconv.AppendInt(append(b, '$'), int64(i+1), 10)
+		}
+	}
+	return string(append(b, ')'))
 }

@@ -93,16 +93,10 @@ func (s *Store) AddToken(ctx context.Context, tenant jpki.CorporateNumber, scope
 // AddCredential makes what the tenant already holds a token: the key of a client certificate, or a bearer token that was drawn
 // elsewhere. One that is known already is a [jpki.Conflict].
 func (s *Store) AddCredential(ctx context.Context, tenant jpki.CorporateNumber, c Credential, scopes []Scope, expires, now time.Time) (Token, error) {
-	var names []string
-	for _, scope := range scopes {
-		if !slices.Contains(Scopes(), scope) || slices.Contains(names, string(scope)) {
-			return Token{}, jpki.Errorf(jpki.Malformed, "scopes are some of %v, each once", Scopes())
-		}
-		names = append(names, string(scope))
-	}
+	names, err := joinScopes(scopes)
 	switch {
-	case len(names) == 0:
-		return Token{}, jpki.Errorf(jpki.Malformed, "a token has at least one scope")
+	case err != nil:
+		return Token{}, err
 	case c.Kind != BearerToken && c.Kind != ClientCertificate:
 		return Token{}, jpki.Errorf(jpki.Malformed, "a credential is a bearer token or a client certificate")
 	case !expires.IsZero() && !expires.After(now):
@@ -121,9 +115,39 @@ func (s *Store) AddCredential(ctx context.Context, tenant jpki.CorporateNumber, 
 			return jpki.Errorf(jpki.NotFound, "the tenant is revoked")
 		}
 		_, err := tx.exec(`INSERT INTO token (id, hash, kind, tenant, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			t.ID, c.Hash[:], c.Kind, string(tenant), strings.Join(names, " "), micros(now), optional(expires))
+			t.ID, c.Hash[:], c.Kind, string(tenant), names, micros(now), optional(expires))
 		if err != nil && s.d.unique(err) {
 			return jpki.Errorf(jpki.Conflict, "the token is known already")
+		}
+		return err
+	})
+}
+
+// joinScopes writes scopes as they are stored; [jpki.Malformed] if one is none or occurs twice, or there is none.
+func joinScopes(scopes []Scope) (string, error) {
+	var names []string
+	for _, scope := range scopes {
+		if !slices.Contains(Scopes(), scope) || slices.Contains(names, string(scope)) {
+			return "", jpki.Errorf(jpki.Malformed, "scopes are some of %v, each once", Scopes())
+		}
+		names = append(names, string(scope))
+	}
+	if len(names) == 0 {
+		return "", jpki.Errorf(jpki.Malformed, "a token has at least one scope")
+	}
+	return strings.Join(names, " "), nil
+}
+
+// SetScopes replaces what a token may be used for; [jpki.NotFound] if there is none that is not revoked.
+func (s *Store) SetScopes(ctx context.Context, id string, scopes []Scope) error {
+	names, err := joinScopes(scopes)
+	if err != nil {
+		return err
+	}
+	return s.Update(ctx, func(tx *Tx) error {
+		n, err := tx.exec(`UPDATE token SET scopes = $1 WHERE id = $2 AND revoked_at IS NULL`, names, id)
+		if err == nil && n == 0 {
+			err = jpki.Errorf(jpki.NotFound, "there is no such token")
 		}
 		return err
 	})
@@ -180,7 +204,7 @@ func (s *Store) Access(ctx context.Context, c Credential, now time.Time) (*Acces
 	if !a.Tenant.RevokedAt.IsZero() {
 		return nil, refused
 	}
-	if a.key, err = s.master.open(labelOf(a.Tenant.ID), a.Tenant.sealed); err != nil {
+	if a.key, _, err = s.unwrap(labelOf(a.Tenant.ID), a.Tenant.sealed); err != nil {
 		return nil, fmt.Errorf("open tenant's key: %w", err)
 	}
 	return a, nil

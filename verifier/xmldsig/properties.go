@@ -26,7 +26,8 @@ type Properties struct {
 	// Of the signer.
 	SigningTime  time.Time // claimed, zero if absent
 	Certificates []CertificateDigest
-	PolicyID     string // of the signature policy, or PolicyImplied or PolicyUnreadable; empty if none
+	PolicyID     string                     // of the signature policy, or PolicyImplied or PolicyUnreadable; empty if none
+	Policy       *primitive.PolicyReference // what is said of that policy's document; nil without an identifier
 	Commitments  []string
 	ClaimsRoles  bool // the signer says who else she is; nothing proves it
 	Formats      []Format
@@ -115,7 +116,7 @@ func (s *Signature) readProperties() error {
 		return fmt.Errorf("%w: what is signed is not what stands there", ErrWrapped)
 	default:
 		p.signed = signed
-		if err := p.readSigned(); err != nil {
+		if err := s.readSigned(p); err != nil {
 			return err
 		}
 	}
@@ -152,7 +153,7 @@ func (s *Signature) checkCounter() error {
 	return nil
 }
 
-func (p *Properties) readSigned() error {
+func (s *Signature) readSigned(p *Properties) error {
 	about, _ := child(p.signed, p.space, "SignedSignatureProperties")
 	if t, ok := child(about, p.space, "SigningTime"); ok {
 		p.SigningTime, _ = time.Parse(time.RFC3339, strings.TrimSpace(t.Text())) // a claim: what cannot be read is none
@@ -189,7 +190,7 @@ func (p *Properties) readSigned() error {
 		}
 	}
 	if policy, ok := child(about, p.space, "SignaturePolicyIdentifier"); ok {
-		p.PolicyID = p.policy(policy)
+		p.PolicyID, p.Policy = s.policy(p.space, policy)
 	}
 	_, claimed := child(about, p.space, "SignerRole")
 	_, v2 := child(about, p.space, "SignerRoleV2")
@@ -222,29 +223,88 @@ const (
 	PolicyUnreadable = "unreadable" // the property cannot be read, or names several
 )
 
-// policy reads a SignaturePolicyIdentifier.
-func (p *Properties) policy(n c14n.Node) string {
+// asSpecified is the transform that says that a digest was made as the specification of the policy's form wants it (EN 319 132-1 §5.2.9.1).
+const asSpecified = "http://uri.etsi.org/01903/v1.3.2/SignaturePolicy/SPDocDigestAsInSpecification"
+
+// policy reads a SignaturePolicyIdentifier (EN 319 132-1 §5.2.9): the policy's identifier and what is said of its document.
+func (s *Signature) policy(space string, n c14n.Node) (string, *primitive.PolicyReference) {
 	children := n.Elements()
 	switch {
-	case len(children) == 1 && children[0].Is(p.space, "SignaturePolicyImplied"):
-		return PolicyImplied
-	case len(children) != 1 || !children[0].Is(p.space, "SignaturePolicyId"):
-		return PolicyUnreadable
+	case len(children) == 1 && children[0].Is(space, "SignaturePolicyImplied"):
+		return PolicyImplied, nil
+	case len(children) != 1 || !children[0].Is(space, "SignaturePolicyId"):
+		return PolicyUnreadable, nil
 	}
-	id, ok := child(children[0], p.space, "SigPolicyId")
+	id, ok := child(children[0], space, "SigPolicyId")
 	if !ok {
-		return PolicyUnreadable
+		return PolicyUnreadable, nil
 	}
 	var names []c14n.Node
 	for _, e := range id.Elements() {
-		if e.Is(p.space, "Identifier") {
+		if e.Is(space, "Identifier") {
 			names = append(names, e)
 		}
 	}
 	if len(names) != 1 || strings.TrimSpace(names[0].Text()) == "" {
-		return PolicyUnreadable
+		return PolicyUnreadable, nil
 	}
-	return strings.TrimSpace(names[0].Text())
+	ref := &primitive.PolicyReference{}
+	for _, e := range children[0].Elements() {
+		switch {
+		case e.Is(space, "SigPolicyHash"):
+			method, _ := child(e, dsig, "DigestMethod")
+			value, ok := child(e, dsig, "DigestValue")
+			if !ok || method.IsZero() || ref.Digest != nil {
+				return PolicyUnreadable, nil
+			}
+			uri, _ := method.Attr("", "Algorithm")
+			ref.Hash, _ = primitive.HashFromXML(uri) // one that is not known is found out when it is wanted
+			var err error
+			if ref.Digest, err = decodeText(value); err != nil {
+				return PolicyUnreadable, nil
+			}
+		case e.Is(dsig, "Transforms"):
+			if ref.Specified || ref.Transform != nil {
+				return PolicyUnreadable, nil
+			}
+			if steps := e.Elements(); len(steps) == 1 && steps[0].Is(dsig, "Transform") {
+				uri, _ := steps[0].Attr("", "Algorithm")
+				ref.Specified = uri == asSpecified
+			}
+			if !ref.Specified {
+				ref.Transform = s.policyTransform(e)
+			}
+		case e.Is(space, "SigPolicyQualifiers"):
+			for _, uri := range e.Descendants(space, "SPURI") {
+				ref.At(strings.TrimSpace(uri.Text()))
+			}
+		}
+	}
+	return strings.TrimSpace(names[0].Text()), ref
+}
+
+// policyTransform returns what makes of a policy's document what its digest is over. All documents together may cost what one
+// verification may: who writes a signature writes the transforms, and anybody the documents.
+func (s *Signature) policyTransform(n c14n.Node) func([]byte) ([]byte, error) {
+	work := c14n.NewWork(s.options.Limits)
+	return func(document []byte) ([]byte, error) {
+		steps, err := readTransforms(n)
+		if err != nil {
+			return nil, err
+		}
+		d := data{octets: document, work: work}
+		if err := work.Spend(len(document) / 256); err != nil {
+			return nil, classified(err)
+		}
+		for _, t := range steps {
+			if d, err = t.apply(s, d); err != nil {
+				return nil, classified(err)
+			}
+		}
+		out := &collector{}
+		err = d.write(out)
+		return out.octets, classified(err)
+	}
 }
 
 // readUnsigned takes what it understands; nothing here can make a signature better than it is.
@@ -270,6 +330,12 @@ func (p *Properties) readUnsigned(s *Signature) error {
 			p.CertificateValues = append(p.CertificateValues, octets(n, p.space, "EncapsulatedX509Certificate")...)
 			p.CRLs = append(p.CRLs, octets(n, p.space, "EncapsulatedCRLValue")...)
 			p.OCSPs = append(p.OCSPs, octets(n, p.space, "EncapsulatedOCSPValue")...)
+		case "SignaturePolicyStore":
+			if p.Policy != nil && space == xades141 {
+				for _, document := range octets(n, space, "SignaturePolicyDocument") {
+					p.Policy.Store(document)
+				}
+			}
 		default:
 			if strings.HasSuffix(local, "TimeStamp") || strings.HasSuffix(local, "TimeStampV2") {
 				p.Stamps = append(p.Stamps, readStamps(s, n, p.space)...)

@@ -1,9 +1,10 @@
 // Command benchapi measures what the verifier's API costs beside the library that it serves.
 //
-// It starts a server in a process of its own, with evidence in SQLite, and sends it raw signatures and CMS documents, one by one and
-// in batches; in the same rounds it gives the same to the library. Both are counted in processor time, the server's read from the
-// kernel, so neither the sender nor a disk that is slow to sync counts. Statuses come from memory in both. It judges nothing but its
-// target and exits with 0 when that is missed. make bench-api runs it. Start at run.
+// It starts a server in a process of its own, with evidence in SQLite, another with evidence in PostgreSQL if JPKI_TEST_POSTGRES names
+// one, and sends them raw signatures and CMS documents, one by one and in batches; in the same rounds it gives the same to the library.
+// Both are counted in processor time, the server's read from the kernel, so neither the sender nor a disk that is slow to sync counts,
+// nor PostgreSQL's own processes; SQLite works in the server's. Statuses come from memory in both. It judges nothing but its target
+// and exits with 0 when that is missed. make bench-api runs it. Start at run.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -35,12 +37,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == "serve" { // what the bench starts for itself
-		err = serve(ctx, os.Args[2])
+	if len(os.Args) == 5 && os.Args[1] == "serve" { // what the bench starts for itself
+		err = serve(ctx, os.Args[2], os.Args[3], os.Args[4])
 	} else {
 		b := bench{}
 		flag.IntVar(&b.rounds, "rounds", 3, "how often everything is measured; the table shows medians")
 		flag.DurationVar(&b.slice, "slice", 2*time.Second, "how long one measurement lasts")
+		flag.StringVar(&b.profile, "profile", "", "a `folder` for the servers' processor profiles, one a database")
 		flag.Parse() // exits
 		err = b.run(ctx)
 	}
@@ -51,12 +54,20 @@ func main() {
 }
 
 type bench struct {
-	rounds int
-	slice  time.Duration
+	rounds  int
+	slice   time.Duration
+	profile string
 
-	w   *world
-	url string
-	pid int
+	w       *world
+	servers []*server
+}
+
+// A server is a process with the API and a database.
+type server struct {
+	name string
+	url  string
+	pid  int
+	stop func()
 }
 
 // target is what the API reaches of the library's rate per core.
@@ -80,7 +91,7 @@ var ways = []struct{ name, token, path string }{
 
 // run measures everything. Steps:
 //  1. make keys and messages, which the server's process reads
-//  2. start the server
+//  2. start the servers
 //  3. rounds: the library, then each way, one right after the other
 func (b *bench) run(ctx context.Context) error {
 	// 1.
@@ -96,22 +107,18 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	// 2.
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	server := exec.CommandContext(ctx, os.Args[0], "serve", dir) //nolint:gosec // itself
-	server.Stderr = os.Stderr
-	out, err := server.StdoutPipe()
-	if err != nil {
-		return err
+	databases := [][2]string{{"SQLite", "sqlite:" + filepath.Join(dir, "verifier.db")}}
+	if url := os.Getenv("JPKI_TEST_POSTGRES"); url != "" {
+		databases = append(databases, [2]string{"PostgreSQL", url})
 	}
-	if err := server.Start(); err != nil {
-		return err
+	for _, d := range databases {
+		s, err := b.start(ctx, dir, d[0], d[1])
+		if err != nil {
+			return fmt.Errorf("start server with %s: %w", d[0], err)
+		}
+		defer s.stop()
+		b.servers = append(b.servers, s)
 	}
-	defer func() { stop(); _ = server.Wait() }()
-	if b.url, err = bufio.NewReader(out).ReadString('\n'); err != nil {
-		return fmt.Errorf("start server: %w", err)
-	}
-	b.url, b.pid = strings.TrimSpace(b.url), server.Process.Pid
 	// 3.
 	library, err := b.w.verifier()
 	if err != nil {
@@ -134,8 +141,33 @@ func (b *bench) run(ctx context.Context) error {
 			}
 		}
 	}
-	report(rows, b.rounds, b.slice)
+	b.report(rows)
 	return nil
+}
+
+// start starts a server and waits for its address.
+func (b *bench) start(ctx context.Context, dir, name, database string) (*server, error) {
+	profile := ""
+	if b.profile != "" {
+		profile = filepath.Join(b.profile, strings.ToLower(name)+".pprof")
+	}
+	cmd := exec.CommandContext(ctx, os.Args[0], "serve", dir, database, profile) //nolint:gosec // itself
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &server{name: name, pid: cmd.Process.Pid, stop: func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() }}
+	if s.url, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.url = strings.TrimSpace(s.url)
+	return s, nil
 }
 
 func good(ok bool, err error) error {
@@ -155,24 +187,26 @@ func (b *bench) measure(ctx context.Context, r *row) error {
 		return err
 	}
 	r.samples["library"] = append(r.samples["library"], own)
-	for _, way := range ways {
-		send := b.requests
-		if strings.HasSuffix(way.path, "/batch") {
-			send = b.batch
+	for _, on := range b.servers {
+		for _, way := range ways {
+			send := b.requests
+			if strings.HasSuffix(way.path, "/batch") {
+				send = b.batch
+			}
+			used, err := cpuOf(on.pid)
+			if err != nil {
+				return err
+			}
+			n, err := send(ctx, on.url+way.path, way.token, r.line)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", on.name, way.name, err)
+			}
+			now, err := cpuOf(on.pid)
+			if err != nil {
+				return err
+			}
+			r.samples[on.name+way.name] = append(r.samples[on.name+way.name], float64(n)/(now-used))
 		}
-		used, err := cpuOf(b.pid)
-		if err != nil {
-			return err
-		}
-		n, err := send(ctx, b.url+way.path, way.token, r.line)
-		if err != nil {
-			return fmt.Errorf("%s: %w", way.name, err)
-		}
-		now, err := cpuOf(b.pid)
-		if err != nil {
-			return err
-		}
-		r.samples[way.name] = append(r.samples[way.name], float64(n)/(now-used))
 	}
 	return nil
 }
@@ -275,29 +309,31 @@ func (b *bench) batch(ctx context.Context, url, token string, line func(int) []b
 	}
 }
 
-func report(rows []*row, rounds int, slice time.Duration) {
-	fmt.Printf("%d processors, %s, medians of %d round(s) of %v, verdicts per processor second\n\n", runtime.NumCPU(), runtime.Version(), rounds, slice)
-	ratio := func(r *row, way string) float64 {
+func (b *bench) report(rows []*row) {
+	fmt.Printf("%d processors, %s, medians of %d round(s) of %v, verdicts per processor second\n\n", runtime.NumCPU(), runtime.Version(), b.rounds, b.slice)
+	ratio := func(r *row, samples string) float64 {
 		var out []float64
-		for i, v := range r.samples[way] {
+		for i, v := range r.samples[samples] {
 			out = append(out, v/r.samples["library"][i])
 		}
 		return median(out)
 	}
 	for _, r := range rows {
-		fmt.Printf("%-28s %-26s %7.0f\n", r.name, "library", median(r.samples["library"]))
-		for _, way := range ways {
-			fmt.Printf("%-28s %-26s %7.0f  %.2f of the library\n", "", way.name, median(r.samples[way.name]), ratio(r, way.name))
+		fmt.Printf("%-26s %-36s %7.0f\n", r.name, "library", median(r.samples["library"]))
+		for _, on := range b.servers {
+			for _, way := range ways {
+				fmt.Printf("%-26s %-36s %7.0f  %.2f of the library\n", "", on.name+", "+way.name, median(r.samples[on.name+way.name]), ratio(r, on.name+way.name))
+			}
 		}
 	}
 	fmt.Println()
 	for _, r := range rows {
-		for _, way := range ways[:1] {
-			verdict := "missed"
-			if ratio(r, way.name) >= target {
+		for _, on := range b.servers {
+			verdict, got := "missed", ratio(r, on.name+ways[0].name)
+			if got >= target {
 				verdict = "met"
 			}
-			fmt.Printf("target %s, %s: %.2f of the library, wanted %.2f: %s\n", r.name, way.name, ratio(r, way.name), target, verdict)
+			fmt.Printf("target %s, %s, %s: %.2f of the library, wanted %.2f: %s\n", r.name, on.name, ways[0].name, got, target, verdict)
 		}
 	}
 }

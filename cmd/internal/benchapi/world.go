@@ -10,12 +10,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -184,9 +186,18 @@ func (w *world) verifier() (*verifier.Verifier, error) {
 }
 
 // serve is the server's process. It prints its address and answers until it is told to stop.
-func serve(ctx context.Context, dir string) error {
+func serve(ctx context.Context, dir, database, profile string) (err error) {
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, f.Close()) }()
+	}
 	w := &world{}
-	var err error
 	if w.anchor, err = os.ReadFile(filepath.Join(dir, "anchor")); err != nil {
 		return err
 	}
@@ -197,7 +208,7 @@ func serve(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	s, err := store.Create(ctx, store.Config{Database: "sqlite:" + filepath.Join(dir, "verifier.db"), MasterKey: make([]byte, 32)})
+	s, err := store.Create(ctx, store.Config{Database: database, MasterKey: make([]byte, 32)})
 	if err != nil {
 		return err
 	}
@@ -205,7 +216,9 @@ func serve(ctx context.Context, dir string) error {
 	for token, t := range map[string]store.Tenant{
 		keepsToken: {ID: "9999999999999", Name: "keeps", RetentionDays: 7}, plainToken: {ID: "5835678256246", Name: "plain"},
 	} {
-		if err := s.AddTenant(ctx, t, time.Now()); err != nil {
+		if err := s.AddTenant(ctx, t, time.Now()); jpki.ProblemOf(err) == jpki.Conflict { // of a run before, in a database that stays
+			continue
+		} else if err != nil {
 			return err
 		}
 		c := store.Credential{Kind: store.BearerToken, Hash: sha256.Sum256([]byte(token))}

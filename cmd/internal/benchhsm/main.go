@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,7 @@ func main() {
 	length := flag.Duration("length", time.Second, "how long each measurement of a round takes")
 	at := flag.Int("at", 16, "how many goroutines ask at once")
 	only := flag.String("only", "", "measure this algorithm alone, and no recovery")
-	sessions := flag.Int("sessions", 4, "sessions of jpki-signer; the raw rate has one for each goroutine")
+	sessions := flag.Int("sessions", 16, "sessions of jpki-signer; the raw rate has one for each goroutine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -63,8 +64,9 @@ type bench struct {
 	sessions int
 	alone    bool
 
-	dir   string
-	store softhsm.Store
+	dir    string
+	store  softhsm.Store
+	signer int // process
 }
 
 // run measures. Steps:
@@ -100,6 +102,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	defer client.Close()
 	// 2.
 	fmt.Printf("Signatures a second at %d goroutines, median of %d rounds of %v; jpki-signer has %d sessions.\n\n", b.at, b.rounds, b.length, b.sessions)
+	fmt.Printf("Under each rate: processor time for one signature, which a busy machine changes little: of the client, of jpki-signer, of the token's\nprocess; and C_Sign's as a part of it.\n\n")
 	fmt.Printf("%-10s %10s %26s %26s\n", "", "C_Sign", "through, all verified", "through, 1 of 1000 verified")
 	for _, alg := range algorithms {
 		keys := map[string]*signer.Key{}
@@ -108,7 +111,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		rates := map[string][]float64{}
+		rates, costs := map[string][]float64{}, map[string]cost{}
 		for range b.rounds {
 			for kind, sign := range map[string]func(int, []byte) error{
 				"raw": func(i int, digest []byte) error { return raw.sign(i, alg, digest) },
@@ -121,15 +124,20 @@ func (b *bench) run(ctx context.Context) (err error) {
 					return err
 				},
 			} {
-				rate, err := b.measure(ctx, sign)
+				before := b.used()
+				rate, made, err := b.measure(ctx, sign)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", alg, kind, err)
 				}
 				rates[kind] = append(rates[kind], rate)
+				costs[kind] = costs[kind].plus(b.used().minus(before), made)
 			}
 		}
 		median := func(kind string) float64 { slices.Sort(rates[kind]); return rates[kind][len(rates[kind])/2] }
 		fmt.Printf("%-10s %10.0f %18.0f (%.2f) %18.0f (%.2f)\n", alg, median("raw"), median("all"), median("all")/median("raw"), median("few"), median("few")/median("raw"))
+		for _, kind := range []string{"raw", "all", "few"} {
+			fmt.Printf("%14s  %s\n", kind, costs[kind].each(costs["raw"]))
+		}
 	}
 	// 3.
 	if b.alone {
@@ -163,6 +171,7 @@ func (b *bench) start(ctx context.Context) (stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	b.signer = cmd.Process.Pid
 	return func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() }, nil
 }
 
@@ -222,8 +231,57 @@ func (r *raw) sign(i int, alg string, digest []byte) error {
 	return err
 }
 
-// measure returns how many signatures a second all goroutines make together.
-func (b *bench) measure(ctx context.Context, sign func(i int, digest []byte) error) (float64, error) {
+// A cost is processor time, and for how many signatures.
+type cost struct {
+	client, signer, token time.Duration
+	made                  int64
+}
+
+func (c cost) minus(d cost) cost {
+	return cost{c.client - d.client, c.signer - d.signer, c.token - d.token, 0}
+}
+
+func (c cost) plus(d cost, made int64) cost {
+	return cost{c.client + d.client, c.signer + d.signer, c.token + d.token, c.made + made}
+}
+
+// each says what one signature cost, beside what it costs without anything between.
+func (c cost) each(raw cost) string {
+	us := func(c cost, d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(c.made, 1)) }
+	all := func(c cost) float64 { return us(c, c.client+c.signer+c.token) }
+	return fmt.Sprintf("%7.1f µs = client %6.1f + signer %6.1f + token %6.1f   (%.2f)", all(c), us(c, c.client), us(c, c.signer), us(c, c.token), all(raw)/all(c))
+}
+
+// used returns what has been used so far: by this process, by jpki-signer, and by its child, the token's process.
+func (b *bench) used() (c cost) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		f := strings.Fields(rest) // from the third field on, proc_pid_stat(5)
+		if len(f) < 13 {
+			continue
+		}
+		user, _ := strconv.ParseInt(f[11], 10, 64)
+		system, _ := strconv.ParseInt(f[12], 10, 64)
+		spent := time.Duration(user+system) * (time.Second / 100) // USER_HZ
+		switch pid := filepath.Base(filepath.Dir(path)); {
+		case pid == strconv.Itoa(os.Getpid()):
+			c.client = spent
+		case pid == strconv.Itoa(b.signer):
+			c.signer = spent
+		case f[1] == strconv.Itoa(b.signer):
+			c.token = spent
+		}
+	}
+	return c
+}
+
+// measure returns how many signatures a second all goroutines make together, and how many they made.
+func (b *bench) measure(ctx context.Context, sign func(i int, digest []byte) error) (float64, int64, error) {
 	var made atomic.Int64
 	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
@@ -243,9 +301,9 @@ func (b *bench) measure(ctx context.Context, sign func(i int, digest []byte) err
 	all.Wait()
 	took := time.Since(started)
 	if err := failed.Load(); err != nil {
-		return 0, *err
+		return 0, 0, *err
 	}
-	return float64(made.Load()) / took.Seconds(), ctx.Err()
+	return float64(made.Load()) / took.Seconds(), made.Load(), ctx.Err()
 }
 
 // recovery takes the token's folder away for a while under load and measures how long after its return the first signature

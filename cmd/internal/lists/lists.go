@@ -116,20 +116,30 @@ func (s Statuses) Certificates(ctx context.Context, issuer jpki.IssuerID, from t
 	}
 }
 
+// An IssuerConfig says what [Issuer] reads; every field is required.
+type IssuerConfig struct {
+	Profile     *ca.Profile
+	StatusURL   string // the one that certificates carry
+	Reader      *store.StatusReader
+	ID          jpki.IssuerID
+	Certificate *x509.Certificate
+	Key         crypto.Signer // signs the lists
+}
+
 // Issuer gives a CRL and a delta to every partition that the profile has, and to those of earlier rules in which there are
-// certificates: they point to it for life. statusURL is the one that certificates carry.
-func Issuer(ctx context.Context, p *ca.Profile, statusURL string, r *store.StatusReader, id jpki.IssuerID, cert *x509.Certificate, key crypto.Signer) (crl.Issuer, error) {
-	issuer := crl.Issuer{ID: id, Cert: cert, Signer: key, DeltaURL: deltaURL(statusURL, crl.ID{Issuer: id})}
-	used, err := r.Partitions(ctx, id)
+// certificates: they point to it for life.
+func Issuer(ctx context.Context, c IssuerConfig) (crl.Issuer, error) {
+	issuer := crl.Issuer{ID: c.ID, Cert: c.Certificate, Signer: c.Key, DeltaURL: deltaURL(c.StatusURL, crl.ID{Issuer: c.ID})}
+	used, err := c.Reader.Partitions(ctx, c.ID)
 	if err != nil {
 		return issuer, fmt.Errorf("read which partitions have certificates: %w", err)
 	}
-	for _, partition := range slices.Compact(slices.Sorted(slices.Values(append(used, p.Partitions(id.CA)...)))) {
-		scope, ok := p.CRLScope(statusURL, id, partition)
+	for _, partition := range slices.Compact(slices.Sorted(slices.Values(append(used, c.Profile.Partitions(c.ID.CA)...)))) {
+		scope, ok := c.Profile.CRLScope(c.StatusURL, c.ID, partition)
 		if !ok {
-			return issuer, fmt.Errorf("certificates of %s point to the CRL of partition %s, for which the profile has no name", id, partition)
+			return issuer, fmt.Errorf("certificates of %s point to the CRL of partition %s, for which the profile has no name", c.ID, partition)
 		}
-		scope.DeltaURL = deltaURL(statusURL, scope.ID())
+		scope.DeltaURL = deltaURL(c.StatusURL, scope.ID())
 		issuer.Partitions = append(issuer.Partitions, scope)
 	}
 	return issuer, nil

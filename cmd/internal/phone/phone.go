@@ -36,7 +36,7 @@ import (
 // Config is what a phone is made of; every field is required.
 type Config struct {
 	Directory string            // the ACME directory's URL
-	Format    string            // of its maker's attestations: step; apple and android-key, of which P-384 keys need one
+	Format    string            // of its maker's attestations: step; apple, android-key and apple-appattest, of which P-384 keys need one
 	KeyID     string            // the external account binding, with its key
 	Key       []byte            // for HS256
 	Device    string            // what the maker calls the phone
@@ -203,17 +203,16 @@ func (c Config) attest(client *acme.Client, key crypto.Signer, token string) (js
 		if statement["alg"], statement["sig"], err = signChallenge(key, authorization); err != nil {
 			return nil, err
 		}
+	case "apple-appattest":
+		thumbprint, err := acme.JWKThumbprint(client.Key.Public())
+		if err != nil {
+			return nil, err
+		}
+		return c.vouch(key, token+"."+thumbprint)
 	default:
-		return nil, fmt.Errorf("the format is step, apple or android-key, not %q", c.Format)
+		return nil, fmt.Errorf("the format is step, apple, android-key or apple-appattest, not %q", c.Format)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial.Add(serial, big.NewInt(1)), Subject: pkix.Name{Organization: c.Maker.Subject.Organization, CommonName: "attested key"},
-		NotBefore: c.Now().Add(-time.Minute), NotAfter: c.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: extensions,
-	}, c.Maker, key.Public(), c.MakerKey)
+	leaf, err := c.certify(key.Public(), extensions...)
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +222,18 @@ func (c Config) attest(client *acme.Client, key crypto.Signer, token string) (js
 		return nil, err
 	}
 	return json.Marshal(map[string]string{"attObj": base64.RawURLEncoding.EncodeToString(object)})
+}
+
+// certify makes the maker's certificate for a key that is in the phone.
+func (c Config) certify(key crypto.PublicKey, extensions ...pkix.Extension) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial.Add(serial, big.NewInt(1)), Subject: pkix.Name{Organization: c.Maker.Subject.Organization, CommonName: "attested key"},
+		NotBefore: c.Now().Add(-time.Minute), NotAfter: c.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: extensions,
+	}, c.Maker, key, c.MakerKey)
 }
 
 // explain puts a refusal of the directory into our words where it is one of ours.

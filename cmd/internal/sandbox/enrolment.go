@@ -12,6 +12,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/acme"
 	"github.com/openjpki/jpki/ca/ceremony"
+	"github.com/openjpki/jpki/cmd/internal/phone"
 	"github.com/openjpki/jpki/hsm"
 )
 
@@ -35,8 +36,11 @@ func (s *System) openEnrolment(ctx context.Context) error {
 	var attestations []acme.Attestation
 	for _, f := range phoneFormats {
 		a := acme.Attestation{Format: f, Roots: []*x509.Certificate{phones}}
-		if f == androidKey {
+		switch f {
+		case androidKey:
 			a.Android = acme.AndroidPolicy{StatusList: s.env.AttestationStatus, MaxListAge: statusListAge, UserAuth: true}
+		case appAttest:
+			a.AppAttest = acme.AppAttestPolicy{Apps: []string{phone.AppID}}
 		}
 		attestations = append(attestations, a)
 	}

@@ -51,6 +51,7 @@ type Env struct {
 	PhoneDirectory      string `env:"PHONE_DIRECTORY"`    // where phones go on by ACME, with attestations in the format step
 	CardDir             string `env:"CARD_DIR"`
 	CardKeys            string `env:"CARD_KEYS"` // what keys cards have: rsa-2048 or p-384
+	Samples             string `env:"SAMPLES"`   // requests for each answer of the verifier, if the sandbox was started with -samples
 	SampleHolder        string `env:"SAMPLE_HOLDER"`
 	SampleSignCert      string `env:"SAMPLE_SIGN_CERT"`
 	SampleAuthCert      string `env:"SAMPLE_AUTH_CERT"`
@@ -72,7 +73,7 @@ func (s *System) newEnv() Env {
 		HotlineCert: infra(hotlineActor.ID + ".crt"), HotlineKey: infra(hotlineActor.ID + ".key"),
 		RegisterCert: infra(registerActor.ID + ".crt"), RegisterKey: infra(registerActor.ID + ".key"), RPCert: infra(verifierActor.ID + ".crt"), RPKey: infra(verifierActor.ID + ".key"), RPTenant: string(bankNumber), ProvisionerKey: infra(helpdesk + ".key"), ProvisionerPassword: infra(helpdesk + ".password"),
 		AttestationRoot: infra("attestation.crt"), AttestationKey: infra("attestation.key"), AttestationStatus: infra("attestation-status.json"), CardDir: s.dir.path("cards"), CardKeys: string(s.profile.cards),
-		SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
+		Samples: s.dir.path("samples"), SampleHolder: sampleHolder, SampleSignCert: s.dir.path("sample", "sign.crt"), SampleAuthCert: s.dir.path("sample", "auth.crt"),
 		SampleSignKey: s.dir.path("sample", "sign.key"), SampleAuthKey: s.dir.path("sample", "auth.key"),
 	}
 }

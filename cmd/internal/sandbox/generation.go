@@ -77,8 +77,9 @@ func openGenerations(ctx context.Context, db *store.Store, d dir) (all, active [
 
 // Roll gives a CA of the sandbox in path a new key that issues from now on: its certificate carries the same name, an OCSP
 // responder is certified under it, and the earlier generations stay in the service of their certificates. A sandbox that is
-// running publishes what belongs to the new generation before it is activated, and follows within a second or so. A roll that
-// was cut short is completed by the next. Steps:
+// running publishes what belongs to the new generation before it is activated, and follows within a second or so. With the
+// CAs' keys in a token, the new one is made there; jpki-signer learns of it without a restart. A roll that was cut short is
+// completed by the next. Steps:
 //  1. make the key and its certificate, or open what an earlier roll made
 //  2. record the generation, and have its responder certified
 //  3. if the sandbox is running, wait until it serves the CA certificate and the CRL
@@ -89,9 +90,11 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 		return jpki.IssuerID{}, err
 	}
 	d := dir(abs)
-	if d.usesHSM() {
-		return jpki.IssuerID{}, errors.New("the CAs' keys are in a token: this command makes keys in files only")
+	inToken, alone, end, err := d.keysInToken(ctx)
+	if err != nil {
+		return jpki.IssuerID{}, err
 	}
+	defer end()
 	profile, err := d.chooseProfile("")
 	if err != nil {
 		return jpki.IssuerID{}, err
@@ -111,6 +114,11 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 		id = newest.ID // recorded and not activated: what an earlier roll left
 	}
 	// 1.
+	if inToken != nil {
+		if err := inToken.addKey(ctx, id, alg); err != nil {
+			return id, err
+		}
+	}
 	issuer, err := makeGeneration(ctx, d, profile.Profile, id, alg)
 	if err != nil {
 		return id, err
@@ -132,13 +140,35 @@ func Roll(ctx context.Context, path string, name jpki.CA, alg hsm.Algorithm) (jp
 		return id, err
 	}
 	// 3.
-	if env, err := Load(abs); err == nil && d.inUse() {
+	if env, err := Load(abs); err == nil && d.inUse() && !alone {
 		if err := awaitPublished(ctx, env, id); err != nil {
 			return id, err
 		}
 	}
 	// 4.
 	return id, authority.Activate(ctx, system, issuer)
+}
+
+// keysInToken returns what makes keys in the token, or nil if keys are files. The sandbox's signer serves until end is called:
+// that of a sandbox that runs, or else one started here; then alone is true, and no sandbox can start meanwhile.
+func (d dir) keysInToken(ctx context.Context) (a *administration, alone bool, end func(), err error) {
+	if !d.usesHSM() {
+		return nil, false, func() {}, nil
+	}
+	found, err := d.signerAdministration()
+	if err != nil {
+		return nil, false, nil, err
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return &found, false, func() {}, nil // one runs
+	}
+	stop, err := found.serve(ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		unlock()
+		return nil, false, nil, err
+	}
+	return &found, true, func() { stop(); unlock() }, nil
 }
 
 // generationOf orders the generations of one CA and puts those of the other before them.

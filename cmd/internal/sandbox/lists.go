@@ -26,7 +26,9 @@ func (s *System) listed(ctx context.Context, i ca.Issuer) (crl.Issuer, error) {
 
 // listed is that for any database.
 func listed(ctx context.Context, p *ca.Profile, statusURL string, r *store.StatusReader, i ca.Issuer) (crl.Issuer, error) {
-	return lists.Issuer(ctx, p, statusURL, r, i.ID, i.Certificate, forPurpose(i.Signer, signer.ForCRL))
+	return lists.Issuer(ctx, lists.IssuerConfig{
+		Profile: p, StatusURL: statusURL, Reader: r, ID: i.ID, Certificate: i.Certificate, Key: forPurpose(i.Signer, signer.ForCRL),
+	})
 }
 
 // PublishLists publishes the CRLs of the sandbox in path anew from its database, one or all of them, whether that runs or

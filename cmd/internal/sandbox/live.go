@@ -16,6 +16,7 @@ import (
 	"github.com/openjpki/jpki"
 	"github.com/openjpki/jpki/ca/client"
 	"github.com/openjpki/jpki/hsm/card"
+	verifierclient "github.com/openjpki/jpki/verifier/client"
 )
 
 // LiveEvery is how long the living residents wait between two things that happen, unless another time is chosen.
@@ -344,22 +345,19 @@ func (l *life) die(ctx context.Context, p *person) ([]client.Changed, error) {
 	return changed, err
 }
 
-// follow tells what the feed of changes says, from now on.
+// follow tells what the bank's feed at the verifier says, from now on.
 func (l *life) follow(ctx context.Context) {
+	bank, err := verifierclient.New(verifierclient.Config{URL: l.s.env.VerifierURL, Token: l.s.env.VerifierToken})
 	var after int64
-	for ctx.Err() == nil { // of what was before nothing is told
-		page, err := l.bank.Changes(ctx, after, 0, 0)
-		if err != nil {
-			l.s.log.ErrorContext(ctx, "the feed of changes cannot be read", slog.Any("error", err))
-			return
-		}
-		if len(page.Changes) == 0 {
-			break
-		}
-		after = page.Next
+	if err == nil {
+		after, err = bank.FeedEnd(ctx) // of what was before nothing is told
+	}
+	if err != nil {
+		l.s.log.ErrorContext(ctx, "the feed of changes cannot be read", slog.Any("error", err))
+		return
 	}
 	for ctx.Err() == nil {
-		page, err := l.bank.Changes(ctx, after, 0, 10*time.Second)
+		page, err := bank.Changes(ctx, after, 0, 8*time.Second)
 		if err != nil {
 			if ctx.Err() == nil {
 				l.s.log.ErrorContext(ctx, "the feed of changes cannot be read", slog.Any("error", err))
@@ -373,7 +371,7 @@ func (l *life) follow(ctx context.Context) {
 		after = page.Next
 		for _, c := range page.Changes {
 			if c.Purpose == livePurpose {
-				l.tell("%s %s  %s  %s", pad(fmt.Sprintf(l.say("  feed %d", "  通知 %d"), c.Position), 17), c.User, pad(string(c.Class), 34), c.Kind)
+				l.tell("%s %s  %s  %s", pad(fmt.Sprintf(l.say("  feed %d", "  通知 %d"), c.Sequence), 17), c.User, pad(string(c.Class), 34), c.Kind)
 			}
 		}
 	}

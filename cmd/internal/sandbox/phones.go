@@ -17,11 +17,14 @@ import (
 	"github.com/openjpki/jpki/verifier"
 )
 
-// androidKey is how Android attests, also keys of the next generation.
-const androidKey = "android-key"
+// How Android attests, also keys of the next generation, and how an iPhone's application vouches for them.
+const (
+	androidKey = "android-key"
+	appAttest  = "apple-appattest"
+)
 
 // phoneFormats are those in which the sandbox's maker of phones attests. All have the same root.
-var phoneFormats = []string{"step", "apple", androidKey}
+var phoneFormats = []string{"step", "apple", androidKey, appAttest}
 
 // phones is what the station API needs to begin enrolments.
 func (s *System) phones() *api.Phones {

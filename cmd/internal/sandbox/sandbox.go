@@ -44,6 +44,10 @@ type Options struct {
 	Live     time.Duration // after the story: something happens to a resident so often; 0 means nothing does
 	LiveSeed uint64        // the same, the same order of what happens
 
+	Samples bool // write requests for every answer of the verifier into Dir
+	// VerifierDatabase is where the verifier's store is instead of a file in Dir: a postgres:// URL.
+	VerifierDatabase string
+
 	HSM     bool   // on first start: the CAs' keys go into a SoftHSM token behind jpki-signer, remembered in Dir
 	Profile string // one of Profiles, remembered in Dir; empty: as before, or today's
 }
@@ -168,6 +172,11 @@ func (s *System) live(ctx context.Context) error {
 	}
 	if err := s.makeSamples(ctx); err != nil {
 		return fmt.Errorf("make samples: %w", err)
+	}
+	if s.opt.Samples {
+		if err := s.writeSamples(ctx); err != nil {
+			return fmt.Errorf("make samples of answers: %w", err)
+		}
 	}
 	if err := s.env.write(s.dir.path("env")); err != nil {
 		return fmt.Errorf("write environment: %w", err)

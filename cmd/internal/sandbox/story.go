@@ -47,6 +47,8 @@ type story struct {
 	newSign    []byte // and of the second
 	newAuth    []byte
 	suspended  time.Time
+	watched    watched // the customer, whom the bank follows
+	user       string  // the holder's pseudonym at the bank
 }
 
 // tellLife plays the story; the error names the step that did not hold.
@@ -62,6 +64,7 @@ func (s *System) tellLife(ctx context.Context) (err error) {
 		return err
 	}
 	t.resident = NewResident(int(time.Now().UnixNano() / 1000 % int64(len(residents))))
+	defer func() { t.watched.stop() }()
 	begin := time.Now()
 	fmt.Fprintf(t.out, "\n%s\n\n", t.say("The life of a card — JPKI-SANDBOX, everything here is fictitious", "カードの一生 — JPKI-SANDBOX（すべて架空です）"))
 	for _, step := range []struct {
@@ -72,13 +75,18 @@ func (s *System) tellLife(ctx context.Context) (err error) {
 		{"The counter issues two certificates to a new card", "窓口でカードに二つの電子証明書を発行する", t.issue},
 		{"OCSP says: good", "OCSPは「有効」と答える", t.good},
 		{"The holder signs an account application; the bank verifies it", "名義人が口座開設申込書に署名し、銀行が検証する", t.signature},
+		{"The holder consents to the bank's keeping the address up to date", "名義人が、住所を最新に保つことに署名して同意する", t.consent},
 		{"The holder logs in with the authentication certificate", "利用者証明用電子証明書でログインする", t.login},
 		{"The holder's phone gets certificates, asked for with the card", "カードで申し込み、スマートフォンに電子証明書を搭載する", t.phone},
 		{"3 a.m.: the card is lost, the call centre suspends it", "午前3時、カードを紛失。コールセンターが一時停止する", t.lose},
 		{"The bank refuses the lost card", "銀行は紛失したカードを受け付けない", t.refuse},
 		{"The counter issues a new card; the old one ends for good", "窓口で新しいカードを発行、古いカードは失効する", t.reissue},
+		{"The bank learns who its customer is, and follows the customer", "銀行は顧客の利用者IDを受け取り、変更の通知を申し込む", t.watch},
 		{"The holder moves; the signature certificate ends by law", "名義人が転居。署名用電子証明書は法律により失効する", t.move},
+		{"The bank is told of a change, in its feed and by a webhook", "銀行に変更が通知される（フィードとWebhook）", t.told},
 		{"The bank checks its customer again", "銀行が顧客の現況を確認する", t.recheck},
+		{"With the next certificate the bank gets the new address, by consent", "新しい証明書の発行後、銀行が同意に基づき新住所を取得する", t.fetch},
+		{"The holder reads who did what, and what for", "名義人が、誰が何のために利用したかを確認する", t.readRecord},
 		{"The audit record proves all of it", "監査記録がすべてを証明する", t.prove},
 	} {
 		t.steps++
@@ -347,7 +355,7 @@ func (t *story) move(ctx context.Context) error {
 	if !outcome.Applied || len(outcome.Changed) != 1 || outcome.Changed[0].Kind != jpki.CardSign {
 		return fmt.Errorf("the move changed %d certificates", len(outcome.Changed))
 	}
-	t.resident.Attributes = next
+	t.resident.Attributes, t.watched.moved = next, time.Now()
 	if err := t.expectOCSP(ctx, t.newSign, "revoked (affiliationChanged)"); err != nil {
 		return err
 	}

@@ -2,9 +2,13 @@ package sandbox
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +19,8 @@ import (
 	"time"
 
 	"github.com/openjpki/jpki"
+	"github.com/openjpki/jpki/verifier/api"
+	"github.com/openjpki/jpki/verifier/push"
 	"github.com/openjpki/jpki/verifier/store"
 )
 
@@ -39,7 +45,11 @@ func (s *System) openTenants(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.tenants, err = store.Create(ctx, store.Config{Database: s.dir.verifierDatabase(), MasterKey: key}); err != nil {
+	database := s.dir.verifierDatabase()
+	if s.opt.VerifierDatabase != "" {
+		database = s.opt.VerifierDatabase
+	}
+	if s.tenants, err = store.Create(ctx, store.Config{Database: database, MasterKey: key}); err != nil {
 		return err
 	}
 	err = s.tenants.AddTenant(ctx, store.Tenant{ID: bankNumber, Name: bankName, RetentionDays: store.RetentionDays}, time.Now())
@@ -63,6 +73,71 @@ func (s *System) sweepEvidence(ctx context.Context) error {
 }
 
 func (d dir) verifierDatabase() string { return "sqlite:" + d.path("verifier", "verifier.db") }
+
+// openWatching makes what follows the authority's feed and delivers to the tenants' endpoints.
+func (s *System) openWatching() error {
+	authority, err := s.env.RelyingParty()
+	if err != nil {
+		return err
+	}
+	key, err := s.dir.eventKey()
+	if err != nil {
+		return err
+	}
+	events, err := push.NewEvents(s.env.VerifierURL, key)
+	if err != nil {
+		return err
+	}
+	if s.follower, err = push.NewFollower(push.FollowerConfig{Store: s.tenants, Feed: authority, Now: time.Now, Log: s.log, Rand: rand.Reader}); err != nil {
+		return err
+	}
+	// The bank's receiver is on this machine.
+	if s.pusher, err = push.New(push.Config{Store: s.tenants, Events: events, Now: time.Now, Rand: rand.Reader, Log: s.log, Wake: s.follower.Wake(), Private: true}); err != nil {
+		return err
+	}
+	s.watching = &api.Watching{Authority: authority, Events: events, Changed: s.follower.Changed, Private: true}
+	return nil
+}
+
+// forgetChanges deletes what tenants were told too long ago.
+func (s *System) forgetChanges(ctx context.Context) error {
+	for {
+		n, err := s.tenants.ForgetChanges(ctx, time.Now().Add(-store.ChangesKept))
+		if n == 0 || err != nil {
+			return err
+		}
+	}
+}
+
+// eventKey reads the key that signs events, or draws it.
+func (d dir) eventKey() (*ecdsa.PrivateKey, error) {
+	path := d.path("verifier", "events.key")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return key, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s is no key", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("%s is no key of events", path)
+	}
+	return key, nil
+}
 
 // masterKey reads the key under which tenants' keys are sealed, or draws it.
 func (d dir) masterKey() ([]byte, error) {

@@ -31,6 +31,7 @@ import (
 	ocspstatus "github.com/openjpki/jpki/ocsp/status"
 	"github.com/openjpki/jpki/verifier"
 	verifierapi "github.com/openjpki/jpki/verifier/api"
+	"github.com/openjpki/jpki/verifier/push"
 	verifierstore "github.com/openjpki/jpki/verifier/store"
 )
 
@@ -67,6 +68,11 @@ type relyingParty struct {
 	banks      atomic.Pointer[[]*verifierapi.API] // the last has all trust anchors; the others only their tallies
 	challenges *verifier.Challenges
 	tenants    *verifierstore.Store
+	watching   *verifierapi.Watching
+	follower   *push.Follower
+	pusher     *push.Pusher
+	consents   *verifierapi.Consents
+	reporter   *verifierapi.Reporter
 }
 
 // openZones makes every zone's parts and returns the loops that keep them going.
@@ -82,14 +88,15 @@ func (s *System) openZones(ctx context.Context) (loops []func(context.Context) e
 	if err := s.openBank(ctx, s.keys.all()); err != nil {
 		return nil, fmt.Errorf("open the verifier: %w", err)
 	}
-	return append(append(loops, more...), boot.Every(s.log, "delete old evidence", time.Hour, s.sweepEvidence)), nil
+	return append(append(loops, more...), boot.Every(s.log, "delete old evidence", time.Hour, s.sweepEvidence),
+		s.reporter.Run, s.follower.Run, s.pusher.Run, boot.Every(s.log, "forget changes told long ago", time.Hour, s.forgetChanges)), nil
 }
 
 func (s *System) openAuthority(ctx context.Context) ([]func(context.Context) error, error) {
 	var err error
 	s.ca, err = ca.New(ca.Config{
 		Store: s.db, Profile: s.profile.Profile, Issuers: s.keys.active, StatusURL: s.env.StatusURL(), Now: time.Now, Rand: rand.Reader, Log: s.log, StationCAs: poolOf(s.keys.infra),
-		OpenKey: s.dir.openGeneration,
+		OpenKey: s.dir.openGeneration, ConsentsAtOnce: true,
 	})
 	if err != nil {
 		return nil, err
@@ -243,6 +250,8 @@ func (s *System) serveFiles(w http.ResponseWriter, r *http.Request) {
 		s.snapshots.ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, "/ca/"):
 		s.serveCA(w, r)
+	case r.URL.Path == unavailablePath+"/ocsp", r.URL.Path == slowPath+"/ocsp":
+		s.serveTroubled(w, r)
 	default:
 		jpki.WriteProblem(w, r, jpki.Errorf(jpki.NotFound, ""))
 	}
@@ -265,8 +274,11 @@ func (s *System) serveCA(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *System) openBank(ctx context.Context, issuers []ca.Issuer) error {
-	err := s.openTenants(ctx)
+	err := errors.Join(s.openTenants(ctx), s.openConsents(ctx))
 	if err != nil {
+		return err
+	}
+	if err := s.openWatching(); err != nil {
 		return err
 	}
 	if s.challenges == nil {
@@ -283,7 +295,7 @@ func (s *System) openBank(ctx context.Context, issuers []ca.Issuer) error {
 }
 
 func (s *System) newBank(issuers []ca.Issuer) (*verifierapi.API, error) {
-	checker, err := verifier.NewOCSP(verifier.OCSPConfig{URL: s.env.OCSPURL, Now: time.Now, Rand: rand.Reader})
+	checker, err := s.newChecker()
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +312,7 @@ func (s *System) newBank(issuers []ca.Issuer) (*verifierapi.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verifierapi.New(verifierapi.Config{Verifier: v, Challenges: s.challenges, Store: s.tenants, Now: time.Now, Log: s.log, Rate: sandboxRate})
+	return verifierapi.New(verifierapi.Config{Verifier: v, Challenges: s.challenges, Store: s.tenants, Now: time.Now, Log: s.log, Rate: sandboxRate, Watching: s.watching, Consents: s.consents, Issuers: issuersByKey(issuers)})
 }
 
 // serveBank has the bank with all trust anchors answer.
@@ -378,6 +390,10 @@ func (s *System) metrics() []boot.Metric {
 		boot.Outcomes("jpki_snapshot_requests_total", "Downloads of status snapshots, by outcome.", s.snapshots.Outcomes.Snapshot),
 		boot.Outcomes("jpki_snapshot_publications_total", "Publications of status snapshots, by outcome.", s.packer.Outcomes.Snapshot),
 		boot.Outcomes("jpki_verifier_requests_total", "Requests of relying parties, by outcome.", s.bankOutcomes),
+		boot.Outcomes("jpki_verifier_feed_total", "How often changes of the authority's may have been missed, and tenants were told so.", s.follower.Outcomes),
+		boot.Outcomes("jpki_verifier_deliveries_total", "Deliveries to tenants' endpoints, by outcome.", s.pusher.Outcomes),
+		boot.Outcomes("jpki_verifier_reports_total", "Uses of certificates reported to the authority, by outcome.", s.reporter.Outcomes),
+		boot.Gauge("jpki_verifier_reports_waiting", "Uses of certificates that the authority has not been told yet.", s.reportsWaiting),
 		boot.Gauge("jpki_status_watermark_age_seconds", "How old the status index's view is.", func() float64 { return time.Since(s.index.Watermark()).Seconds() }),
 		boot.Gauge("jpki_status_certificates", "Certificates in the status index.", func() float64 { return float64(s.index.Len()) }),
 	}

@@ -9,12 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"io"
-	"log"
 	"math/big"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,20 +207,9 @@ func TestOpenSSLEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := o.card.CACertificate(jpki.CardAuth)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o.file("certificate.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	o.file("message", []byte("message"))
-	module, err := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
-	if err != nil || len(module) == 0 {
-		if os.Getenv("JPKI_TEST_REQUIRE") == "1" {
-			t.Fatal("opensc-pkcs11.so is required")
-		}
-		t.Skip("opensc-pkcs11.so is not installed")
-	}
-	t.Setenv("PKCS11_MODULE_PATH", module[0])
+	t.Setenv("PKCS11_MODULE_PATH", module(t))
 	key := "pkcs11:token=JPKI%20%28User%20Authentication%20PIN%29;id=%01;type=private;pin-value=" + authPIN
 	if out, ok := o.run("openssl", "engine", "-t", "pkcs11"); !ok || !strings.Contains(out, "[ available ]") {
 		if os.Getenv("JPKI_TEST_REQUIRE") == "1" {
@@ -237,18 +222,7 @@ func TestOpenSSLEngine(t *testing.T) {
 	o.says("openssl x509 -in certificate.pem -pubkey -noout -out public.pem")
 	o.says("openssl dgst -sha256 -verify public.pem -signature signature message", `^Verified OK`)
 
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS.PeerCertificates[0].Subject.CommonName == string(jpki.CardAuth) {
-			_, _ = io.WriteString(w, "hello, card-auth\n")
-		}
-	}))
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca}))
-	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12} //nolint:gosec // see above
-	server.TLS.Certificates = []tls.Certificate{serverCertificate(t, o)}
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	defer server.Close()
+	server := o.bank(tls.VersionTLS12)
 	login := func(certificate ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

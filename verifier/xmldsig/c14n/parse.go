@@ -180,7 +180,7 @@ func (p *parser) document() error {
 	p.doc.nodes[0].parent = -1
 	p.doc.attrs = make([]attr, 0, min(strings.Count(p.in, "="), 1<<12))
 	p.doc.decls = append(p.doc.decls, decl{prefix: "xml", uri: xmlNamespace})
-	p.doc.names = append(make([]name, 0, 32), name{}, name{qualified: "xml:base", prefix: "xml", local: "base", space: xmlNamespace})
+	p.doc.names = append(make([]name, 0, 56), name{}, name{qualified: "xml:base", prefix: "xml", local: "base", space: xmlNamespace})
 	p.doc.texts = make([]string, 0, min(strings.Count(p.in, ">"), 1<<14))
 	p.open = []int32{0}
 	if strings.HasPrefix(p.in, "<?xml") && len(p.in) > 5 && isSpace(p.in[5]) {

@@ -6,7 +6,17 @@ import "fmt"
 // Write, Filter, Nodes or Pick alone. It must not be used by several goroutines at once.
 type Work struct {
 	left, limit int
-	buf         []byte // of the last writer, for its room
+	room        room // of the last writer
+}
+
+// A room is what one writer leaves to the next, empty.
+type room struct {
+	buf   []byte
+	now   map[string]string
+	undo  []binding
+	open  []opened
+	decls []decl
+	attrs []attr
 }
 
 // NewWork returns what Limits.Work allows.

@@ -92,17 +92,11 @@ type writer struct {
 	Set
 	m   Method
 	out io.Writer
-	buf []byte
 	err error
-	// now holds, by prefix, what the nearest element written has in its namespace axis (inclusive form) or what the
-	// nearest element written that uses the prefix has (exclusive form).
-	now  map[string]string
-	undo []binding
-	open []opened
-	top  int32 // the document element
-	// Lists of the element being written, kept for their room.
-	decls []decl
-	attrs []attr
+	top int32 // the document element
+	// now holds, by prefix, what the nearest element written has in its namespace axis (inclusive form) or what the nearest
+	// element written that uses the prefix has (exclusive form); decls and attrs are lists of the element being written.
+	room
 }
 
 type binding struct {
@@ -120,11 +114,11 @@ type opened struct {
 
 // Write writes the set in canonical form, as UTF-8.
 func (s Set) Write(out io.Writer, m Method) error {
-	w := &writer{Set: s.Within(s.budget()), m: m, out: out, now: map[string]string{}, top: s.doc.Element().n}
-	if w.buf = w.work.buf[:0]; w.buf == nil {
-		w.buf = make([]byte, 0, 4<<10)
+	s = s.Within(s.budget())
+	w := &writer{Set: s, m: m, out: out, room: s.work.room, top: s.doc.Element().n}
+	if w.buf == nil {
+		w.room = room{buf: make([]byte, 0, 4<<10), now: map[string]string{}, undo: make([]binding, 0, 16), open: make([]opened, 0, 16)}
 	}
-	w.work.buf = w.buf
 	first := s.apex
 	if s.picked != nil {
 		first = 0
@@ -145,6 +139,7 @@ func (s Set) Write(out io.Writer, m Method) error {
 	}
 	w.leave(end)
 	w.flush()
+	s.work.room = w.room // all elements were left, so that nothing is in force in it
 	return w.err
 }
 
