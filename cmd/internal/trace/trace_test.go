@@ -76,7 +76,7 @@ type world struct {
 	station, authority *trace.Tracer
 	log                bytes.Buffer
 	client             *http.Client
-	url                string
+	server             *httptest.Server
 }
 
 func newWorld(t *testing.T, station, authority *trace.Tracer) *world {
@@ -103,13 +103,20 @@ func newWorld(t *testing.T, station, authority *trace.Tracer) *world {
 		rw.(http.Flusher).Flush()
 	})))
 	t.Cleanup(server.Close)
-	w.client, w.url = &http.Client{Transport: station.Transport("authority", nil)}, server.URL
+	w.client, w.server = &http.Client{Transport: station.Transport("authority", nil)}, server
 	return w
+}
+
+// close ends the server before its tracer: a caller may have its answer before the server is done with it.
+func (w *world) close() {
+	w.server.Close()
+	w.station.Close()
+	w.authority.Close()
 }
 
 func (w *world) get(t *testing.T, path string, headers ...string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+path, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.server.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +137,7 @@ func TestTrace(t *testing.T) {
 	station, authority := r.start(t, "station", 1), r.start(t, "jpki-ca", 0)
 	w := newWorld(t, station, authority)
 	w.get(t, "/station/v1/tokens/T-4711?name=Taro", "tracestate", "vendor=Hanako", "baggage", "user=Jiro", "User-Agent", "Saburo", "X-Request-ID", "Shiro-1234")
-	station.Close()
-	authority.Close()
+	w.close()
 	call, answer, signature := r.spans["station: GET to authority"], r.spans["jpki-ca: GET /station/v1/tokens/{token}"], r.spans["jpki-ca: sign certificate"]
 	if call == nil || answer == nil || signature == nil || len(r.spans) != 3 {
 		t.Fatalf("spans: %v", r.spans)
@@ -170,7 +176,7 @@ func TestUnknown(t *testing.T) {
 	w := newWorld(t, nil, authority)
 	w.get(t, "/station/v1/tokens/T-4711/more", "traceparent", "00-11111111111111111111111111111111-2222222222222222-01", "tracestate", "vendor=Hanako")
 	w.get(t, "/station/v1/tokens/all", "traceparent", "nonsense")
-	authority.Close()
+	w.close()
 	other, all := r.spans["jpki-ca: GET other"], r.spans["jpki-ca: GET /station/v1/tokens/all"]
 	if other == nil || all == nil {
 		t.Fatalf("spans: %v", r.spans)
@@ -189,8 +195,7 @@ func TestSampling(t *testing.T) {
 	station, authority := r.start(t, "station", 0), r.start(t, "jpki-ca", 1)
 	w := newWorld(t, station, authority)
 	w.get(t, "/station/v1/tokens/T-4711")
-	station.Close()
-	authority.Close()
+	w.close()
 	if len(r.spans) != 0 || !strings.Contains(w.log.String(), `"trace_id":"`) {
 		t.Errorf("spans: %v, log: %s", r.spans, w.log.String())
 	}
@@ -202,7 +207,7 @@ func TestReceiverAway(t *testing.T) {
 	r.Close()
 	w := newWorld(t, nil, r.start(t, "jpki-ca", 1))
 	w.get(t, "/station/v1/tokens/T-4711")
-	w.authority.Close()
+	w.close()
 }
 
 // Switched off, everything is what it was: there is nothing left that could cost anything.
