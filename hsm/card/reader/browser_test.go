@@ -28,6 +28,7 @@ type browser struct {
 	conn net.Conn
 	last int
 	says *bytes.Buffer
+	end  func() // ends it and its processes
 }
 
 // preferences of the browser: certificates without a question, TLS 1.2 at most (see TestNSSLogsIn), and nobody outside is spoken to.
@@ -83,10 +84,9 @@ func (o *outside) browse(profile string) *browser {
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
+	b.end = func() { cancel(); <-ended }
 	o.t.Cleanup(func() {
-		cancel()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
+		b.end()
 		if o.t.Failed() {
 			o.t.Logf("the browser says\n%s", b.says)
 		}
@@ -103,7 +103,7 @@ func (b *browser) meet(ctx context.Context, path string, ended <-chan struct{}) 
 		case <-ctx.Done():
 			b.t.Fatal("the browser opens no port")
 		case <-ended:
-			b.t.Fatalf("the browser ended\n%s", b.says)
+			b.t.Fatal("the browser ended")
 		case <-time.After(50 * time.Millisecond):
 		}
 		port, err := os.ReadFile(path)
@@ -198,59 +198,109 @@ func (b *browser) script(text string, args ...any) string {
 	return value.Value
 }
 
-// answer looks for the browser's question for a PIN: it types the one given for the log-in key, the first time, and cancels every other question.
-// It returns the question's text, empty if there is none.
-const answer = `
-for (const w of Services.wm.getEnumerator(null)) {
-  const d = w.document.getElementById("commonDialog");
-  if (!d || !w.Dialog || w.closed) continue;
-  const text = w.document.getElementById("infoBody").textContent;
-  const field = w.document.getElementById("password1Textbox");
-  if (arguments[0] && text.includes("User Authentication PIN")) {
-    field.value = arguments[0];
-    w.Dialog.onButton0 ? d.acceptDialog() : d.acceptDialog();
-  } else {
-    d.cancelDialog();
+// answers has the browser answer its own questions from now on: a command that came while one is shown would wait for its answer. The first question for
+// the log-in PIN gets the one that is given; every other is cancelled. Their texts are kept.
+const answers = `
+let pin = arguments[0];
+const asked = Services.wm.getMostRecentWindow("navigator:browser").asked = [];
+Services.obs.addObserver(dialog => {
+  const { args, ui } = dialog.Dialog;
+  asked.push(args.text);
+  let button = ui.button1;
+  if (pin && args.promptType == "promptPassword" && args.text.includes("User Authentication PIN")) {
+    ui.password1Textbox.value = pin;
+    pin = "";
+    button = ui.button0;
   }
-  return text;
-}
-return "";`
+  dialog.setTimeout(() => button.click(), 0);
+}, "common-dialog-loaded");`
 
-// shown is what the tab shows, once it has ended to load.
+// questions are those that the browser asked, a line each.
+const questions = `return Services.wm.getMostRecentWindow("navigator:browser").asked.join("\n");`
+
+// shown is the address of what the tab shows, once it is loaded: an about:neterror for a page that there is not.
 const shown = `
 const b = Services.wm.getMostRecentWindow("navigator:browser").gBrowser.selectedBrowser;
 if (b.webProgress.isLoadingDocument || b.currentURI.spec == "about:blank") return "";
-return b.currentURI.spec + " " + (b.browsingContext.currentWindowGlobal.documentURI.spec) + " " + b.contentTitle;`
+return b.browsingContext.currentWindowGlobal.documentURI.spec;`
 
 // visit has the browser go to an address with a PIN at hand, and returns what the page says in the end, and what the browser asked on the way.
-func (b *browser) visit(address, pin string) (page string, asked []string) {
+func (b *browser) visit(address, pin string) (page, asked string) {
 	b.t.Helper()
+	b.script(answers, pin)
 	b.must("Marionette:SetContext", map[string]any{"value": "content"})
 	b.must("WebDriver:Navigate", map[string]any{"url": address})
 	for {
-		if text := b.script(answer, pin); text != "" {
-			b.t.Log(text)
-			if strings.Contains(text, "User Authentication PIN") {
-				pin = ""
-			}
-			asked = append(asked, text)
-		}
 		if page = b.script(shown); page != "" {
+			asked = b.script(questions)
 			b.must("Marionette:SetContext", map[string]any{"value": "content"})
-			return page + b.must("WebDriver:GetPageSource", map[string]any{}), asked
+			return page + "\n" + b.must("WebDriver:GetPageSource", map[string]any{}), asked
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// Firefox finds the card through OpenSC, asks for its PIN and logs in with it.
+// processes are those that have the environment of this test's programs.
+func (o *outside) processes() (found []string) {
+	o.t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, path := range paths {
+		if environ, err := os.ReadFile(path); err == nil && bytes.Contains(environ, []byte("PCSCLITE_CSOCK_NAME="+o.d.Socket+"\x00")) {
+			name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+			found = append(found, string(bytes.ReplaceAll(name, []byte{0}, []byte{' '})))
+		}
+	}
+	return found
+}
+
+// Firefox finds the card through OpenSC, asks for its PIN, and shows what the bank says to the card's certificate. With a wrong PIN, which costs one
+// try, with none, and without the card the bank refuses.
 func TestBrowserLogsIn(t *testing.T) {
 	tool(t, "firefox-esr")
 	o := withOpenSC(t)
 	server := o.bank(tls.VersionTLS12)
-	page, asked := o.browse("right").visit(server.URL, authPIN)
-	if !strings.Contains(page, "hello, card-auth") || len(asked) == 0 {
-		t.Errorf("asked %q, and was shown %s", asked, page)
+	const question, greeting = "User Authentication PIN", "hello, card-auth"
+	for i, row := range []struct {
+		name, pin string
+		pulled    bool
+		questions int // for the log-in PIN
+		tries     int // afterwards
+		greeted   bool
+	}{
+		{name: "right PIN", pin: authPIN, questions: 1, tries: 3, greeted: true},
+		{name: "PIN cancelled", questions: 1, tries: 3},
+		{name: "wrong PIN, then cancelled", pin: "9999", questions: 2, tries: 2},
+		{name: "right PIN again", pin: authPIN, questions: 1, tries: 3, greeted: true},
+		{name: "no card", pin: authPIN, pulled: true, tries: 3},
+	} {
+		if row.pulled {
+			o.pull()
+			await(t, dial(t, o.d), 0)
+		}
+		b := o.browse("profile" + strconv.Itoa(i))
+		page, asked := b.visit(server.URL, row.pin)
+		if n := strings.Count(asked, question); n != row.questions {
+			t.Errorf("%s: asked for the log-in PIN %d times, want %d: %q", row.name, n, row.questions, asked)
+		}
+		if strings.Contains(page, greeting) != row.greeted || !row.greeted && !strings.HasPrefix(page, "about:neterror?") {
+			t.Errorf("%s: greeted: %v, want %v\n%s", row.name, !row.greeted, row.greeted, page)
+		}
+		if n, err := o.card.Tries(jpki.CardAuth); err != nil || n != row.tries {
+			t.Errorf("%s: %d tries left, want %d, %v", row.name, n, row.tries, err)
+		}
+		if n, err := o.card.Tries(jpki.CardSign); err != nil || n != 5 {
+			t.Errorf("%s: the signature PIN has %d tries left, %v", row.name, n, err)
+		}
+		b.end()
+		left := o.processes()
+		for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); left = o.processes() {
+			time.Sleep(20 * time.Millisecond) // who was killed ends by and by
+		}
+		if len(left) > 0 {
+			t.Errorf("%s: the browser left behind %q", row.name, left)
+		}
 	}
-	_ = jpki.CardAuth
 }

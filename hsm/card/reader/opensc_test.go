@@ -30,6 +30,7 @@ type outside struct {
 	d    *readertest.Daemon
 	dir  string
 	card *card.Card
+	pull func() // takes the card out
 }
 
 func withOpenSC(t *testing.T) *outside {
@@ -38,7 +39,7 @@ func withOpenSC(t *testing.T) *outside {
 		tool(t, name)
 	}
 	o := &outside{t: t, d: readertest.Start(t), dir: t.TempDir(), card: todaysCard(t)}
-	insert(t, o.d.Slots[0], o.card)
+	o.pull = insert(t, o.d.Slots[0], o.card)
 	await(t, dial(t, o.d), 1)
 	return o
 }
