@@ -31,11 +31,11 @@ type browser struct {
 	end  func() // ends it and its processes
 }
 
-// preferences of the browser: certificates without a question, TLS 1.2 at most (see TestNSSLogsIn), and nobody outside is spoken to.
+// preferences of the browser: certificates without a question, TLS up to a version (3 is 1.2, 4 is 1.3), and nobody outside is spoken to.
 const preferences = `
 user_pref("marionette.port", 0);
 user_pref("security.default_personal_cert", "Select Automatically");
-user_pref("security.tls.version.max", 3);
+user_pref("security.tls.version.max", %d);
 user_pref("prompts.windowPromptSubDialog", false);
 user_pref("network.proxy.type", 0);
 user_pref("network.dns.disabled", true);
@@ -63,13 +63,13 @@ user_pref("media.gmp-manager.updateEnabled", false);
 user_pref("dom.push.connection.enabled", false);
 `
 
-// browse starts a browser with a new profile that knows OpenSC's module and trusts server.pem. Whatever becomes of the test, the browser and its
+// browse starts a browser with a new profile that knows OpenSC's module and trusts server.pem, with TLS up to the version given. Whatever becomes of the test, the browser and its
 // processes end with it.
-func (o *outside) browse(profile string) *browser {
+func (o *outside) browse(profile string, highest int) *browser {
 	o.t.Helper()
 	o.nss(profile)
 	o.says("certutil -A -d sql:" + profile + " -n bank -t C,, -i server.pem")
-	o.file(filepath.Join(profile, "user.js"), []byte(preferences))
+	o.file(filepath.Join(profile, "user.js"), fmt.Appendf(nil, preferences, highest))
 	ctx, cancel := context.WithTimeout(o.t.Context(), patience)
 	b := &browser{t: o.t, says: new(bytes.Buffer)}
 	cmd := exec.CommandContext(ctx, "firefox-esr", "--headless", "--no-remote", "--profile", filepath.Join(o.dir, profile), "--marionette", "--remote-allow-system-access")
@@ -257,15 +257,16 @@ func (o *outside) processes() (found []string) {
 }
 
 // Firefox finds the card through OpenSC, asks for its PIN, and shows what the bank says to the card's certificate. With a wrong PIN, which costs one
-// try, with none, and without the card the bank refuses.
+// try, with none, and without the card the bank refuses, and over TLS 1.3, for the reason of TestOpenSSLEngine.
 func TestBrowserLogsIn(t *testing.T) {
 	tool(t, "firefox-esr")
 	o := withOpenSC(t)
-	server := o.bank(tls.VersionTLS12)
+	server := o.bank(tls.VersionTLS13) // which speaks 1.2 too
 	const question, greeting = "User Authentication PIN", "hello, card-auth"
 	for i, row := range []struct {
 		name, pin string
 		pulled    bool
+		highest   int // version of TLS; 3 if it is 0
 		questions int // for the log-in PIN
 		tries     int // afterwards
 		greeted   bool
@@ -274,13 +275,14 @@ func TestBrowserLogsIn(t *testing.T) {
 		{name: "PIN cancelled", questions: 1, tries: 3},
 		{name: "wrong PIN, then cancelled", pin: "9999", questions: 2, tries: 2},
 		{name: "right PIN again", pin: authPIN, questions: 1, tries: 3, greeted: true},
+		{name: "TLS 1.3, for which OpenSC lacks PSS", pin: authPIN, highest: 4, questions: 1, tries: 3}, // if it works: say so in docs/card.md
 		{name: "no card", pin: authPIN, pulled: true, tries: 3},
 	} {
 		if row.pulled {
 			o.pull()
 			await(t, dial(t, o.d), 0)
 		}
-		b := o.browse("profile" + strconv.Itoa(i))
+		b := o.browse("profile"+strconv.Itoa(i), max(row.highest, 3))
 		page, asked := b.visit(server.URL, row.pin)
 		if n := strings.Count(asked, question); n != row.questions {
 			t.Errorf("%s: asked for the log-in PIN %d times, want %d: %q", row.name, n, row.questions, asked)
