@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,34 +152,182 @@ func checkCards(t *testing.T, env sandbox.Env, cards []*card.Card, out string, h
 	}
 }
 
-// resources is what must not grow with the number of cards.
-type resources struct{ files, daemonFiles, goroutines, heap int }
+// resources is what must not grow with the number of cards. Memory is in octets.
+type resources struct {
+	files, goroutines, threads, heap, memory, processes int // of this process, which is station and cards, and its children's children
+	daemonFiles, daemonThreads, daemonMemory            int // of all daemons; a session with a client has a thread and a file of its daemon
+}
+
+// Memory that a process took from the system it does not always give back at once: it may grow by this much, for all cards together.
+const (
+	mayGrowHeap   = 2 << 20
+	mayGrowMemory = 32 << 20
+)
 
 func measure(t *testing.T, daemons []*readertest.Daemon) resources {
 	t.Helper()
-	count := func(pid int) int {
-		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		if errors.Is(err, fs.ErrNotExist) {
-			t.Skip("needs /proc")
+	if _, err := os.Stat("/proc/self/statm"); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("needs /proc")
+	}
+	entries := func(pid int, dir string) int {
+		found, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", pid, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	resident := func(pid int) (pages int) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err == nil {
+			_, err = fmt.Sscan(string(text), new(int), &pages)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(entries)
+		return pages * os.Getpagesize()
 	}
-	runtime.GC()
-	runtime.GC()
+	debug.FreeOSMemory() // collects garbage first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	r := resources{files: count(os.Getpid()), goroutines: runtime.NumGoroutine(), heap: int(m.HeapAlloc)}
+	self := os.Getpid()
+	r := resources{
+		files: entries(self, "fd"), goroutines: runtime.NumGoroutine(), threads: entries(self, "task"), heap: int(m.HeapAlloc), memory: resident(self),
+		processes: descendants(t, self),
+	}
 	for _, d := range daemons {
-		r.daemonFiles += count(d.PID())
+		r.daemonFiles += entries(d.PID(), "fd")
+		r.daemonThreads += entries(d.PID(), "task")
+		r.daemonMemory += resident(d.PID())
 	}
 	return r
 }
 
-// A hundred virtual cards go through six readers of three daemons. In between and after it the files, goroutines and memory of this process, which
-// is station and cards at once, and the files of the daemons are counted.
+// descendants counts the processes that a process started, and those that they did; who has ended but is not waited for is one of them.
+func descendants(t *testing.T, pid int) (n int) {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := map[int][]int{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		var state string
+		var parent int
+		_, rest, _ := strings.Cut(string(text), ") ")
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if _, scan := fmt.Sscan(rest, &state, &parent); err != nil || scan != nil {
+			t.Fatalf("%s: %q", path, text)
+		}
+		children[parent] = append(children[parent], child)
+	}
+	for todo := children[pid]; len(todo) > 0; n++ {
+		todo = append(todo[1:], children[todo[0]]...)
+	}
+	return n
+}
+
+// more names what there is more of than before. Threads of this process are Go's, which keeps them for later: they may be a few more.
+func (r resources) more(before resources) (what []string) {
+	for _, row := range []struct {
+		name               string
+		before, after, may int
+	}{
+		{"files", before.files, r.files, 0},
+		{"goroutines", before.goroutines, r.goroutines, 0},
+		{"threads", before.threads, r.threads, 8},
+		{"octets of heap", before.heap, r.heap, mayGrowHeap},
+		{"octets of memory", before.memory, r.memory, mayGrowMemory},
+		{"processes", before.processes, r.processes, 0},
+		{"files of daemons", before.daemonFiles, r.daemonFiles, 0},
+		{"threads of daemons", before.daemonThreads, r.daemonThreads, 0},
+		{"octets of daemons' memory", before.daemonMemory, r.daemonMemory, mayGrowHeap},
+	} {
+		if row.after > row.before+row.may {
+			what = append(what, fmt.Sprintf("%d %s, %d before", row.after, row.name, row.before))
+		}
+	}
+	return what
+}
+
+// settled measures when nothing has become less for a second: connections close by and by, and what they hold must not hide a leak.
+func settled(t *testing.T, daemons []*readertest.Daemon) resources {
+	t.Helper()
+	least := measure(t, daemons)
+	for since, deadline := time.Now(), time.Now().Add(patience); time.Since(since) < time.Second && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		r := measure(t, daemons)
+		if r.files < least.files || r.goroutines < least.goroutines || r.processes < least.processes || r.daemonFiles < least.daemonFiles || r.daemonThreads < least.daemonThreads {
+			since = time.Now()
+		}
+		least = r
+	}
+	return least
+}
+
+// What the soak counts it does see: one of each kind is left open on purpose, and let go.
+func TestLeaksAreSeen(t *testing.T) {
+	d := []*readertest.Daemon{readertest.Start(t)}
+	before := settled(t, d)
+	if more := settled(t, d).more(before); len(more) > 0 {
+		t.Fatalf("without anything left open: %q", more)
+	}
+	for _, row := range []struct {
+		sees []string
+		open func() (release func())
+	}{
+		{[]string{" files,"}, func() func() {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = f.Close() }
+		}},
+		{[]string{" goroutines,"}, func() func() {
+			end := make(chan struct{})
+			go func() { <-end }()
+			return func() { close(end) }
+		}},
+		{[]string{" octets of heap,", " octets of memory,"}, func() func() {
+			kept := bytes.Repeat([]byte{1}, mayGrowMemory+mayGrowMemory/2)
+			return func() { runtime.KeepAlive(kept); kept = nil }
+		}},
+		{[]string{" processes,"}, func() func() {
+			cmd := exec.Command("sleep", "600")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+		}},
+		{[]string{" files of daemons,", " threads of daemons,"}, func() func() { // a session with pcscd
+			c, err := reader.Dial(t.Context(), d[0].Socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Readers(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = c.Close() }
+		}},
+	} {
+		release := row.open()
+		more := strings.Join(settled(t, d).more(before), "; ")
+		for _, what := range row.sees {
+			if !strings.Contains(more, what) {
+				t.Errorf("does not see%s but %q", what, more)
+			}
+		}
+		release()
+		if more := settled(t, d).more(before); len(more) > 0 {
+			t.Errorf("%v: still sees %q after it was let go", row.sees, more)
+		}
+	}
+}
+
+// A hundred virtual cards go through six readers of three daemons. In between and after it the files, goroutines, threads, memory and processes of this
+// process, which is station and cards at once, and the files, sessions and memory of the daemons are counted.
 func TestPersonaliseAHundredCards(t *testing.T) {
 	personaliseMany(t, nextSandbox(t), card.P384, 100, 16)
 }
@@ -248,20 +398,14 @@ func personaliseMany(t *testing.T, env sandbox.Env, keys card.KeyType, n, warm i
 		return strings.Join(parts, "")
 	}
 	out := personalise(holders[:warm], cards[:warm])
-	before := measure(t, d)
+	before := settled(t, d)
 	start := time.Now()
 	out += personalise(holders[warm:], cards[warm:])
 	t.Logf("%d cards of type %v in %s", n-warm, keys, time.Since(start).Round(time.Millisecond))
-	after := measure(t, d)
-	for deadline := time.Now().Add(patience); (after.goroutines > before.goroutines || after.files > before.files || after.daemonFiles > before.daemonFiles) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		after = measure(t, d) // connections close by and by
-	}
+	after := settled(t, d)
 	t.Logf("after %d cards %+v, after %d %+v", warm, before, n, after)
-	if after.files > before.files || after.daemonFiles > before.daemonFiles || after.goroutines > before.goroutines {
-		t.Error("files or goroutines leak")
-	}
-	if grown := after.heap - before.heap; grown > 2<<20 {
-		t.Errorf("the heap grew by %d octets", grown)
+	if more := after.more(before); len(more) > 0 {
+		t.Errorf("left over: %q", more)
 	}
 	checkCards(t, env, cards, out, holders)
 }

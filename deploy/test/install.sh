@@ -16,6 +16,7 @@ missing() { # prints the Debian packages still to be installed
   has pdfsig || echo poppler-utils
   has qpdf || echo qpdf
   { has certutil && has pk12util && has modutil && has tstclnt; } || echo libnss3-tools # keys for pdfsig to sign with; NSS with a card
+  has firefox-esr || echo firefox-esr # a browser that logs in with a card
   has xmllint || echo libxml2-utils
   has xmlsec1 || echo xmlsec1
   { has opensc-tool && has pkcs11-tool; } || echo opensc

@@ -30,6 +30,7 @@ type outside struct {
 	d    *readertest.Daemon
 	dir  string
 	card *card.Card
+	pull func() // takes the card out
 }
 
 func withOpenSC(t *testing.T) *outside {
@@ -38,7 +39,7 @@ func withOpenSC(t *testing.T) *outside {
 		tool(t, name)
 	}
 	o := &outside{t: t, d: readertest.Start(t), dir: t.TempDir(), card: todaysCard(t)}
-	insert(t, o.d.Slots[0], o.card)
+	o.pull = insert(t, o.d.Slots[0], o.card)
 	await(t, dial(t, o.d), 1)
 	return o
 }
@@ -241,20 +242,32 @@ func TestOpenSSLEngine(t *testing.T) {
 	}
 }
 
+// serverCertificate makes an authority, whose certificate it leaves in server.pem, and a server's certificate. Browsers refuse one certificate for both.
 func serverCertificate(t *testing.T, o *outside) tls.Certificate {
 	t.Helper()
+	root, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "server"}, BasicConstraintsValid: true, IsCA: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "servers"}, BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	server := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, authority, authority, root.Public(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.file("server.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	if der, err = x509.CreateCertificate(rand.Reader, server, authority, key.Public(), root); err != nil {
+		t.Fatal(err)
+	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
