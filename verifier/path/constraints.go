@@ -205,24 +205,21 @@ type subjectName struct {
 const smtpUTF8Mailbox = "\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x09"
 
 // subjectNames returns the names of a certificate that constraints apply to: the subject, unless empty, the alternative
-// names, and, if there is no rfc822Name among these, the addresses in the subject (RFC 5280 §4.2.1.10).
+// names, and the addresses in the subject. RFC 5280 §4.2.1.10 asks for these last where there are no alternative names only;
+// they are bound always, since readers show them.
 func (c *Certificate) subjectNames() []subjectName {
 	names := make([]subjectName, 0, 1+len(c.alternative)+len(c.Subject.emails))
 	if !c.Subject.Empty() {
 		names = append(names, subjectName{generalName: generalName{kind: directoryName, dn: c.Subject}})
 	}
-	hasEmail := false
 	for _, g := range c.alternative {
-		hasEmail = hasEmail || g.kind == emailName
 		names = append(names, readSubjectName(g))
 		if g.kind == otherName && strings.HasPrefix(string(g.value), smtpUTF8Mailbox) { // RFC 9598 §6: bound by what binds mailboxes
 			names = append(names, subjectName{generalName: generalName{kind: emailName}, unread: true})
 		}
 	}
-	if !hasEmail {
-		for _, address := range c.Subject.emails {
-			names = append(names, readSubjectName(generalName{kind: emailName, value: []byte(address)}))
-		}
+	for _, address := range c.Subject.emails {
+		names = append(names, readSubjectName(generalName{kind: emailName, value: []byte(address)}))
 	}
 	return names
 }

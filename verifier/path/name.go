@@ -89,7 +89,7 @@ func (n *Name) readRDN(key []byte, rdn der) ([]byte, error) {
 		if !whole.ReadAnyASN1(&contents, &tag) {
 			return nil, errDER
 		}
-		if string(oid) == oidEmail && tag == cryptobyte_asn1.IA5String {
+		if string(oid) == oidEmail { // of any kind of string: another kind than IA5String escapes no constraint
 			n.emails = append(n.emails, string(contents))
 		}
 		single = first && rdn.Empty()
