@@ -93,7 +93,7 @@ const apart = "-modfile=validators.mod"
 func checker(t *testing.T, name string) string {
 	t.Helper()
 	slow(t)
-	return strings.TrimSpace(run(t, "go", "tool", apart, "-n", name))
+	return strings.TrimSpace(output(t, "go", "tool", apart, "-n", name))
 }
 
 // checkBy is the command line of one that is a file here.
@@ -136,6 +136,22 @@ func run(t *testing.T, name string, args ...string) string {
 	return out
 }
 
+// output is run's without what goes to standard error, where go tells what it downloads on a new machine.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	var chatter bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = &chatter
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, chatter.String())
+	}
+	return string(out)
+}
+
+// try is run's for a program that may fail: what it prints, and how it ends.
 func try(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)

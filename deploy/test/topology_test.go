@@ -43,7 +43,7 @@ type project struct {
 
 func loadProject(t *testing.T) (p project) {
 	t.Helper()
-	text := run(t, "go", checkBy(t, "validate_compose.go", filepath.Join(deploy, "compose", "compose.yaml"))...)
+	text := output(t, "go", checkBy(t, "validate_compose.go", filepath.Join(deploy, "compose", "compose.yaml"))...)
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		t.Fatal(err)
 	}
